@@ -1,0 +1,1 @@
+"""What ships as data: the built-in prior, recipes and prompt lists."""

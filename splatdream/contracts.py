@@ -1,0 +1,134 @@
+"""The interfaces between the parts: read this file first.
+
+Letters, used everywhere:
+    N   Gaussians            B   views               H W  image height and width
+    C h w  latent channels, height, width            D   composited feature channels
+    K   spherical-harmonics bases beyond the constant    T   train timesteps of the prior
+
+Conventions: images are `B H W 3` in [0, 1]; latents are `B C h w`; t = 0 is clean; quaternions are wxyz; world and
+camera axes are in `cameras.py`; a name in the plural is batched.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splatdream.cameras import Cameras
+from splatdream.schedule import Prediction, Schedule
+from splatdream.splats import Splats
+
+
+@dataclass(frozen=True)
+class Render:
+    """What a renderer returns for B views.
+
+    `features` holds the colours in its first three channels and any extra channels behind them, composited over the
+    background. `depths` is the expected depth along the camera's z, sum(w z) / sum(w), and 0 where nothing is hit.
+    `screen` is a leaf or an intermediate tensor whose `.grad`, after backward, is the gradient of the loss with
+    respect to the Gaussians' screen positions in pixels (gsplat's `means2d.grad`); `radii` are screen extents in
+    pixels, 0 where a Gaussian is not drawn.
+    """
+
+    features: Float[Tensor, "B H W D"]
+    alphas: Float[Tensor, "B H W 1"]
+    depths: Float[Tensor, "B H W 1"]
+    screen: Float[Tensor, "B N 2"]
+    radii: Int[Tensor, "B N 2"]
+
+    @property
+    def images(self) -> Float[Tensor, "B H W 3"]:
+        return self.features[..., :3]
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Composites a cloud from every camera; differentiable in all stored parameters, backgrounds and extras."""
+
+    def __call__(
+        self,
+        splats: Splats,
+        cameras: Cameras,
+        backgrounds: Float[Tensor, "B 3"] | None = None,
+        *,
+        extras: Float[Tensor, "N E"] | None = None,
+        antialiased: bool = False,
+    ) -> Render: ...
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one step asks of the prior: an embedding per view for the prompt and one for the negative prompt."""
+
+    cond: Float[Tensor, "B L E"]
+    uncond: Float[Tensor, "B L E"]
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A frozen diffusion model. `image_size` is the height and width it was trained at."""
+
+    schedule: Schedule
+    image_size: int
+
+    def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
+        """Embeddings for these cameras; texts are cached."""
+        ...
+
+    def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
+        """Scaled latents, differentiable."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]: ...
+
+    def predict(
+        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B L E"]
+    ) -> Prediction:
+        """The native answer at noisy latents, without gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class View:
+    """What a distillation rule sees of one step; `progress` runs from 0 to 1 over the run."""
+
+    latents: Float[Tensor, "B C h w"]
+    noise: Float[Tensor, "B C h w"]
+    timesteps: Int[Tensor, " B"]
+    condition: Condition
+    cameras: Cameras
+    backgrounds: Float[Tensor, "B 3"]
+    images: Float[Tensor, "B H W 3"]
+    progress: float
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a rule asks for: a direction to subtract from the latents, or pictures to move towards, or both.
+
+    Pictures are approached in squared error, `weight` times its half; the loop may take several optimiser steps towards
+    the same ones.
+    """
+
+    latents: Float[Tensor, "B C h w"] | None = None
+    targets: Float[Tensor, "B H W 3"] | None = None
+    weight: float = 1.0
+
+
+RuleState = dict[str, Tensor] | None
+
+
+@runtime_checkable
+class Distiller(Protocol):
+    """A score-distillation rule: a frozen dataclass of its options.
+
+    What it learns lives in its state: None, or a flat dict of tensors, so that a run can be saved and taken up again.
+    """
+
+    def init(self, prior: Prior, generator: torch.Generator) -> RuleState: ...
+
+    def __call__(
+        self, view: View, prior: Prior, state: RuleState, generator: torch.Generator
+    ) -> tuple[Gradient, RuleState]: ...

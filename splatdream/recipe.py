@@ -1,0 +1,147 @@
+"""Recipe: everything that decides a result, as plain values, readable from and writable to TOML. Imports no torch."""
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from splatdream.catalog import choose, parse
+
+QUALITIES = ("draft", "normal", "high")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Lengths are in units of the object's radius; fractions of the run or of the noise range lie in [0, 1]."""
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int = 400
+    inner_steps: int = 1  # optimiser steps towards the same target pictures, for rules that give them
+    views: int = 4
+    size: int = 0  # pixels; 0 takes the prior's own
+    coarse_size: int = 64  # pixels, until `coarse_until` of the run
+    coarse_until: float = 0.0
+    prior: str = "auto"
+    renderer: str = "auto"
+    device: str = "auto"
+    distill: str = "sds"
+    init: str = "sphere"
+    count: int = 3000  # Gaussians to begin with
+    densify: str = "fixed"
+    view_words: bool = True
+    t_min: float = 0.02
+    t_max: tuple[float, float] = (0.98, 0.5)  # upper end of the noise range, at the first and at the last step
+    lr_means: tuple[float, float] = (0.02, 0.004)  # first and last step, exponential in between
+    lr_colours: float = 0.04
+    lr_scales: float = 0.02
+    lr_quats: float = 0.01
+    lr_opacities: float = 0.1
+    elevation: tuple[float, float] = (-15.0, 75.0)  # degrees
+    distance: tuple[float, float] = (3.2, 3.6)
+    fov: tuple[float, float] = (38.0, 42.0)  # degrees, vertical
+    background: tuple[float, float] = (0.25, 1.0)  # range of greys behind the object
+    background_tint: float = 0.08  # largest deviation of a channel from that grey
+    weight_opacity: float = 0.0  # regulariser: opacities towards 0 or 1
+    weight_scale: float = 0.0  # regulariser: mean scale
+    weight_anisotropy: float = 0.0  # regulariser: needles
+    weight_position: float = 1.0  # regulariser: inside the unit ball
+    weight_smooth: float = 0.0  # regulariser: total variation of depth
+
+    def __post_init__(self) -> None:
+        """ValueError with the key, the value and what is allowed."""
+        if not self.prompt.strip():
+            raise ValueError("the prompt is empty: say what to make, as in 'a red mug'")
+        positive = ("steps", "inner_steps", "views", "count", "coarse_size")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise ValueError(f"{field.name} must be finite; got {value}")
+            if field.name.startswith(("lr_", "weight_")) and min(numbers) < 0:
+                raise ValueError(f"{field.name} must not be negative; got {value}")
+        if not 0.0 <= self.t_min < min(self.t_max) or max(self.t_max) > 1.0:
+            raise ValueError(f"need 0 <= t_min < t_max <= 1; got t_min {self.t_min} and t_max {self.t_max}")
+        limits = {"elevation": (-90.0, 90.0), "distance": (1.05, 100.0), "fov": (1.0, 150.0), "background": (0.0, 1.0)}
+        for name, (low, high) in limits.items():
+            first, last = getattr(self, name)
+            if not low <= first <= last <= high:
+                raise ValueError(f"{name} is LOW..HIGH within {low}..{high}; got {first}..{last}")
+
+    def replace(self, **changes: Any) -> "Recipe":
+        return replace(self, **changes)
+
+    def set(self, assignments: list[str]) -> "Recipe":
+        """With "key=value" texts applied, as the command line gives them. ValueError for an unknown key or bad value."""
+        changes = {}
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            choose("recipe key", key.strip(), keys())
+            if not equals:
+                raise ValueError(f"write --set {key}=VALUE")
+            changes[key.strip()] = parse(text.strip(), getattr(self, key.strip()), key.strip())
+        return replace(self, **changes)
+
+    def to_toml(self) -> str:
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in asdict(self).items())
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **changes: Any) -> "Recipe":
+        """The recipe in a file; `changes` win. ValueError where the file is no recipe."""
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a TOML file: {error}") from error
+        for key in table:
+            choose(f"recipe key in {path}", key, keys())
+        table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | changes
+        if "prompt" not in table:
+            raise ValueError(f"{path} has no prompt; add prompt = \"...\" or give one on the command line")
+        defaults = {field.name: field.default for field in fields(cls)}
+        for key, value in table.items():
+            table[key] = _checked(key, value, defaults[key] if key != "prompt" else "")
+        return cls(**table)
+
+
+def keys() -> list[str]:
+    return [field.name for field in fields(Recipe)]
+
+
+def preset(quality: str, prompt: str, **changes: Any) -> Recipe:
+    """One dial for the whole recipe: "draft", "normal" or "high"; `changes` win."""
+    choose("quality", quality, list(QUALITIES))
+    values: dict[str, Any] = {
+        "draft": {"steps": 100, "count": 2000},
+        "normal": {"steps": 400, "count": 4000},
+        "high": {"steps": 1200, "count": 8000},
+    }[quality]
+    return Recipe(prompt, **(values | changes))
+
+
+def _checked(key: str, value: Any, like: Any) -> Any:
+    """A value from a file with the type of the recipe's own; whole numbers serve as floats."""
+    if isinstance(like, tuple):
+        if not isinstance(value, tuple) or len(value) != len(like):
+            raise ValueError(f"{key} is a list of {len(like)} numbers, like {list(like)}; got {value!r}")
+        return tuple(_checked(key, item, like[0]) for item in value)
+    if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(like):
+        raise ValueError(f"{key} is a {type(like).__name__}, like {like!r}; got {value!r}")
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    return repr(value)
