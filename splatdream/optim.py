@@ -1,0 +1,174 @@
+"""One Adam per stored parameter of a cloud of Gaussians; the moments move with the rows.
+
+Written out instead of taken from `torch.optim`, because densification moves rows: a row's moments belong to the
+Gaussian, not to its place in the tensor. Everything is explicit and functional: `step` and `take` return new states.
+N Gaussians before a move of rows, M after it.
+"""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from math import sqrt
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from splatdream.splats import Splats
+
+
+@dataclass(frozen=True)
+class SplatOptimiser:
+    """Adam (Kingma & Ba 2015, algorithm 1) with a learning rate, a step count and two moments per parameter."""
+
+    learning_rates: dict[str, float]
+    steps: dict[str, int]
+    exp_avg: dict[str, Tensor]
+    exp_avg_sq: dict[str, Tensor]
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-15
+
+    @classmethod
+    def init(
+        cls,
+        splats: Splats,
+        learning_rates: dict[str, float],
+        *,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+    ) -> "SplatOptimiser":
+        """Zero moments for every parameter. ValueError unless there is a rate for each of them and no other."""
+        names = splats.parameters()
+        check_names(learning_rates, names)
+        missing = [name for name in names if name not in learning_rates]
+        if missing:
+            raise ValueError(f"no learning rate for {', '.join(missing)}; 0.0 freezes a parameter")
+        zeros = splats.detach().map(torch.zeros_like).parameters()
+        return cls(
+            learning_rates={name: float(learning_rates[name]) for name in names},
+            steps=dict.fromkeys(names, 0),
+            exp_avg=zeros,
+            exp_avg_sq={name: value.clone() for name, value in zeros.items()},
+            betas=betas,
+            eps=eps,
+        )
+
+    def __len__(self) -> int:
+        return len(self.exp_avg["means"])
+
+    def with_learning_rates(self, **learning_rates: float) -> "SplatOptimiser":
+        """The same moments with some rates changed, as a schedule does before each step."""
+        check_names(learning_rates, self.learning_rates)
+        return replace(self, learning_rates=self.learning_rates | learning_rates)
+
+    def step(
+        self, splats: Splats, gradients: dict[str, Tensor | None] | None = None
+    ) -> tuple[Splats, "SplatOptimiser"]:
+        """The cloud one step further, detached, and the new moments.
+
+        Gradients are read from the leaves' `.grad` unless given; a parameter whose gradient is None stays as it is,
+        moments and step count too. FloatingPointError names the parameters whose gradient is not finite.
+        """
+        if gradients is None:
+            gradients = {name: value.grad for name, value in splats.parameters().items()}
+        check_names(gradients, self.learning_rates)
+        given = {name: gradient.detach() for name, gradient in gradients.items() if gradient is not None}
+        self._check(splats, given)
+        stepped = {name: self._step(name, getattr(splats, name).detach(), given[name]) for name in given}
+        moved = splats.detach().replace(**{name: new[0] for name, new in stepped.items()})
+        return moved, replace(
+            self,
+            steps=self.steps | {name: self.steps[name] + 1 for name in given},
+            exp_avg=self.exp_avg | {name: new[1] for name, new in stepped.items()},
+            exp_avg_sq=self.exp_avg_sq | {name: new[2] for name, new in stepped.items()},
+        )
+
+    def _step(self, name: str, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """New value, first and second moment; the operations and their order are those of torch.optim.Adam."""
+        beta1, beta2 = self.betas
+        step = self.steps[name] + 1
+        exp_avg = self.exp_avg[name].lerp(gradient, 1 - beta1)
+        exp_avg_sq = (self.exp_avg_sq[name] * beta2).addcmul(gradient, gradient, value=1 - beta2)
+        denominator = (exp_avg_sq.sqrt() / sqrt(1 - beta2**step)).add(self.eps)
+        rate = self.learning_rates[name] / (1 - beta1**step)
+        return value.addcdiv(exp_avg, denominator, value=-rate), exp_avg, exp_avg_sq
+
+    def _check(self, splats: Splats, gradients: dict[str, Tensor]) -> None:
+        if len(splats) != len(self):
+            raise ValueError(
+                f"{len(splats)} Gaussians meet moments of {len(self)}; move both with take(rows) of the same rows"
+            )
+        if not gradients:
+            return
+        finite = torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).tolist()
+        broken = [name for name, good in zip(gradients, finite, strict=True) if not good]
+        if broken:
+            raise FloatingPointError(f"the gradient of {', '.join(broken)} is not finite")
+
+    def take(self, rows: Int[Tensor, " M"], fresh: Bool[Tensor, " M"] | None = None) -> "SplatOptimiser":
+        """The moments of the chosen rows, in the order of `Splats.take(rows)`; zero where `fresh`."""
+
+        def taken(moment: Tensor) -> Tensor:
+            moment = moment[rows]
+            if fresh is not None:
+                moment[fresh] = 0.0
+            return moment
+
+        return replace(
+            self,
+            exp_avg={name: taken(value) for name, value in self.exp_avg.items()},
+            exp_avg_sq={name: taken(value) for name, value in self.exp_avg_sq.items()},
+        )
+
+    def forget(self, name: str) -> "SplatOptimiser":
+        """Zero moments for one parameter, as after an edit of all its values; its step count stays."""
+        check_names([name], self.learning_rates)
+        return replace(
+            self,
+            exp_avg=self.exp_avg | {name: torch.zeros_like(self.exp_avg[name])},
+            exp_avg_sq=self.exp_avg_sq | {name: torch.zeros_like(self.exp_avg_sq[name])},
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything as a flat dict of tensors; numbers travel as float64 and int64, so loading is exact."""
+        numbers = {
+            "betas": torch.tensor(self.betas, dtype=torch.float64),
+            "eps": torch.tensor(self.eps, dtype=torch.float64),
+        }
+        for name in self.steps:
+            numbers[f"learning_rates.{name}"] = torch.tensor(self.learning_rates[name], dtype=torch.float64)
+            numbers[f"steps.{name}"] = torch.tensor(self.steps[name], dtype=torch.int64)
+        moments = {f"exp_avg.{name}": value for name, value in self.exp_avg.items()}
+        squares = {f"exp_avg_sq.{name}": value for name, value in self.exp_avg_sq.items()}
+        return numbers | moments | squares
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> "SplatOptimiser":
+        """The optimiser whose `state_dict` this is."""
+
+        def named(field: str) -> dict[str, Tensor]:
+            prefix = f"{field}."
+            return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+        beta1, beta2 = state["betas"].tolist()
+        return cls(
+            learning_rates={name: value.item() for name, value in named("learning_rates").items()},
+            steps={name: int(value.item()) for name, value in named("steps").items()},
+            exp_avg=named("exp_avg"),
+            exp_avg_sq=named("exp_avg_sq"),
+            betas=(beta1, beta2),
+            eps=state["eps"].item(),
+        )
+
+
+def check_names(given, known) -> None:
+    """ValueError for the first name in `given` that no stored parameter has, with the nearest that one has."""
+    for name in given:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"no parameter is called {name!r} (there are {', '.join(known)}){hint}")
+
+
+def exponential_decay(initial: float, final: float, progress: float) -> float:
+    """A learning rate that falls from `initial` to `final` by equal factors while progress runs from 0 to 1."""
+    return initial * (final / initial) ** min(max(progress, 0.0), 1.0)
