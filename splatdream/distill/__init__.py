@@ -1,0 +1,1 @@
+"""Score-distillation rules: one small file each."""

@@ -1,0 +1,246 @@
+"""The loop: a cloud of Gaussians is shown from random cameras to a frozen prior, and follows what it asks for.
+
+`dream(recipe)` yields a `Step` each turn; its `state` is all that is needed to go on: `dream(recipe, state=step.state)`
+continues as if it had never stopped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import radians
+from zlib import crc32
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
+from splatdream.catalog import configured, find
+from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View
+from splatdream.densify import Densifier
+from splatdream.losses import anisotropy, inject, opacity_entropy, outside_ball, scale_penalty, total_variation
+from splatdream.optim import SplatOptimiser, exponential_decay
+from splatdream.priors import load_prior
+from splatdream.recipe import Recipe
+from splatdream.splats import Splats
+
+PARTS = ("cameras", "backgrounds", "noise", "timesteps", "rule", "densifier", "init")
+"""Each draws from a generator of its own, so that changing one part does not reshuffle the others."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that changes during a run, after `step` finished steps."""
+
+    splats: Splats
+    optimiser: SplatOptimiser
+    densifier: dict[str, Tensor]
+    rule: RuleState
+    generators: dict[str, torch.Generator]
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished turn. `residual` is the root mean square of the rule's gradient; images are what the prior saw."""
+
+    index: int
+    total: int
+    residual: float
+    grad_norm: float
+    count: int
+    timesteps: list[int]
+    cameras: Cameras
+    images: Float[Tensor, "B H W 3"]
+    state: State
+
+
+def dream(
+    recipe: Recipe,
+    *,
+    state: State | None = None,
+    prior: Prior | None = None,
+    renderer: Renderer | None = None,
+    distiller: Distiller | None = None,
+    densifier: Densifier | None = None,
+    splats: Splats | None = None,
+) -> Iterator[Step]:
+    """Optimises a cloud towards the recipe's prompt, one step a turn, until its steps are done.
+
+    Parts given as objects win over the recipe's names. FloatingPointError names the step and the parameter whose
+    gradient is not finite.
+    """
+    device = pick_device(recipe)
+    prior = prior or load_prior(recipe.prior, recipe.prompt, device=str(device), view_words=recipe.view_words)
+    renderer = renderer or find("renderer", pick_renderer(recipe, device))
+    distiller = distiller or configured("distiller", recipe.distill)
+    densifier = densifier or configured("densifier", recipe.densify)
+    state = state or begin(recipe, prior, distiller, densifier, splats, device)
+    while state.step < recipe.steps:
+        yield (step := turn(recipe, state, prior, renderer, distiller, densifier))
+        state = step.state
+
+
+def begin(
+    recipe: Recipe,
+    prior: Prior,
+    distiller: Distiller,
+    densifier: Densifier,
+    splats: Splats | None,
+    device: torch.device,
+) -> State:
+    """The state before the first step: an initial cloud, zero moments, generators seeded from the recipe's one seed."""
+    generators = {part: torch.Generator().manual_seed(crc32(f"{recipe.seed} {part}".encode())) for part in PARTS}
+    if splats is None:
+        splats = find("init", recipe.init)(recipe.count, generators["init"])
+    splats = splats.to(device)
+    return State(
+        splats=splats,
+        optimiser=SplatOptimiser.init(splats, learning_rates(recipe, 0.0)),
+        densifier=densifier.init(splats),
+        rule=distiller.init(prior, generators["rule"]),
+        generators=generators,
+    )
+
+
+def turn(
+    recipe: Recipe, state: State, prior: Prior, renderer: Renderer, distiller: Distiller, densifier: Densifier
+) -> Step:
+    """One step: look, ask the prior, move the Gaussians, let the densifier work."""
+    progress = state.step / recipe.steps
+    cameras, backgrounds = look_around(recipe, state, prior, progress)
+    leaves = state.splats.requires_grad()
+    render = renderer(leaves, cameras, backgrounds)
+    latents = prior.encode(render.images)
+    view = View(
+        latents=latents.detach(),
+        noise=torch.randn(latents.shape, generator=state.generators["noise"]).to(latents),
+        timesteps=draw_timesteps(recipe, prior, progress, state.generators["timesteps"]).to(latents.device),
+        condition=prior.condition(recipe.prompt, recipe.negative_prompt, cameras),
+        cameras=cameras,
+        backgrounds=backgrounds,
+        images=render.images.detach(),
+        progress=progress,
+    )
+    gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
+    (distillation_loss(gradient, latents, render) + regularisation(recipe, leaves, render)).backward()
+    optimiser = state.optimiser.with_learning_rates(**learning_rates(recipe, progress))
+    grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
+    splats, optimiser = moved(optimiser, leaves, state.step)
+    for _ in range(recipe.inner_steps - 1 if gradient.targets is not None else 0):
+        leaves = splats.requires_grad()
+        render = renderer(leaves, cameras, backgrounds)
+        (distillation_loss(gradient, None, render) + regularisation(recipe, leaves, render)).backward()
+        splats, optimiser = moved(optimiser, leaves, state.step)
+    splats, optimiser, densified = densifier.step(
+        splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
+    )
+    after = replace(
+        state, splats=splats, optimiser=optimiser, densifier=densified, rule=rule, step=state.step + 1
+    )
+    return Step(
+        index=state.step,
+        total=recipe.steps,
+        residual=residual(gradient, view),
+        grad_norm=float(grad_norm),
+        count=len(splats),
+        timesteps=view.timesteps.tolist(),
+        cameras=cameras,
+        images=view.images,
+        state=after,
+    )
+
+
+def look_around(
+    recipe: Recipe, state: State, prior: Prior, progress: float
+) -> tuple[Cameras, Float[Tensor, "B 3"]]:
+    """This step's random cameras and backgrounds."""
+    full = recipe.size or prior.image_size
+    size = min(recipe.coarse_size, full) if progress < recipe.coarse_until else full
+    low, high = (radians(angle) for angle in recipe.elevation)
+    near, far = (radians(angle) for angle in recipe.fov)
+    sampler = CameraSampler((low, high), recipe.distance, (near, far))
+    cameras = sampler(recipe.views, size, state.generators["cameras"])
+    backgrounds = random_backgrounds(
+        recipe.views, state.generators["backgrounds"], recipe.background, recipe.background_tint
+    )
+    return cameras.to(state.splats.means.device), backgrounds.to(state.splats.means)
+
+
+def draw_timesteps(
+    recipe: Recipe, prior: Prior, progress: float, generator: torch.Generator
+) -> Int[Tensor, " B"]:
+    """One timestep per view, uniform below a maximum that falls linearly over the run."""
+    first, last = recipe.t_max
+    high = prior.schedule.index(first + (last - first) * progress)
+    low = min(prior.schedule.index(recipe.t_min), high)
+    return torch.randint(low, high + 1, (recipe.views,), generator=generator)
+
+
+def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render) -> Float[Tensor, ""]:
+    """Injects the rule's direction, averaged over the views; pictures to move towards count by their squared error."""
+    loss = render.images.new_zeros(())
+    if gradient.latents is not None and latents is not None:
+        loss = loss + inject(latents, gradient.latents) / len(latents)
+    if gradient.targets is not None:
+        error = (render.images - gradient.targets).square().sum()
+        loss = loss + 0.5 * gradient.weight * error / len(gradient.targets)
+    return loss
+
+
+def regularisation(recipe: Recipe, splats: Splats, render: Render) -> Float[Tensor, ""]:
+    """The weighted regularisers of the recipe; those of weight 0 are not computed."""
+    terms = {
+        "weight_opacity": lambda: opacity_entropy(splats.opacities),
+        "weight_scale": lambda: scale_penalty(splats.scales),
+        "weight_anisotropy": lambda: anisotropy(splats.scales),
+        "weight_position": lambda: outside_ball(splats.means),
+        "weight_smooth": lambda: total_variation(render.depths),
+    }
+    loss = splats.means.new_zeros(())
+    for name, term in terms.items():
+        weight = getattr(recipe, name)
+        if weight:
+            loss = loss + weight * len(splats) * term()
+    return loss
+
+
+def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:
+    return {
+        "means": exponential_decay(*recipe.lr_means, progress),
+        "quats": recipe.lr_quats,
+        "log_scales": recipe.lr_scales,
+        "logit_opacities": recipe.lr_opacities,
+        "sh0": recipe.lr_colours,
+        "shN": recipe.lr_colours / 20,  # Kerbl et al. 2023, section 7.1
+    }
+
+
+def moved(optimiser: SplatOptimiser, leaves: Splats, step: int) -> tuple[Splats, SplatOptimiser]:
+    try:
+        return optimiser.step(leaves)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"step {step}: {error}") from error
+
+
+def residual(gradient: Gradient, view: View) -> float:
+    if gradient.latents is not None:
+        return float(gradient.latents.square().mean().sqrt())
+    if gradient.targets is not None:
+        return float((view.images - gradient.targets).square().mean().sqrt())
+    return 0.0
+
+
+def pick_device(recipe: Recipe) -> torch.device:
+    """ValueError where the recipe asks for CUDA and there is none."""
+    if recipe.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(recipe.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no CUDA device; try 'cpu'")
+    return device
+
+
+def pick_renderer(recipe: Recipe, device: torch.device) -> str:
+    if recipe.renderer != "auto":
+        return recipe.renderer
+    return "gsplat" if device.type == "cuda" else "cpu"
