@@ -1,0 +1,275 @@
+"""How good the results are: prompts of the frozen yardstick, generated, rendered and compared with the truth.
+
+    python benchmarks/quality.py                         # our row, floors and ceilings, 24 prompts
+    python benchmarks/quality.py --list tune --rows ours # the list to tune on
+    python benchmarks/quality.py --set distill=sds:guidance_scale=30
+
+Every (row, prompt) is a cell kept under --work as JSON with its pictures, so a run can be stopped and taken up again;
+a changed recipe is another row. The table says machine, date and commit; the contact sheet stands beside the truth.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from math import pi
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+import report
+import torch
+from PIL import Image
+from torch import Tensor
+
+from splatdream.cameras import Cameras
+from splatdream.contracts import Condition, Gradient, View
+from splatdream.corpus.captions import caption
+from splatdream.corpus.scenes import Scene, build
+from splatdream.corpus.truth import Solid, render_truth
+from splatdream.dream import dream, pick_renderer
+from splatdream.catalog import find
+from splatdream.export.ply import write_ply
+from splatdream.inspect.compare import GREY, silhouette_iou
+from splatdream.inspect.judge import Judge
+from splatdream.inspect.yardstick import Look, judging_cameras, read_scenes, score, turning_cameras
+from splatdream.priors import builtin_folder, load_prior
+from splatdream.recipe import Recipe, preset
+from splatdream.schedule import Prediction, Schedule
+from splatdream.splats import Splats
+
+ASSETS = builtin_folder().parent
+LISTS = ("trained", "held_out")
+FLOORS = ("initial cloud", "sphere", "other truth")
+CEILINGS = ("truth", "truth through VAE", "fitted splats")
+COLUMNS = ("iou", "psnr", "psnr_full", "colour_error", "r_precision", "attributes", "saturation", "sharpness", "janus")
+
+
+class PixelPrior:
+    """No prior at all: latents are pixels. For rows that are fitted to pictures."""
+
+    image_size = 128
+    schedule = Schedule(torch.ones(1000), torch.zeros(1000))
+
+    def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
+        nothing = torch.zeros(len(cameras), 1, 1)
+        return Condition(nothing, nothing)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.permute(0, 3, 1, 2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents.permute(0, 2, 3, 1)
+
+    def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Prediction:
+        raise NotImplementedError("a pixel prior predicts nothing")
+
+
+class TowardsTruth:
+    """A rule that knows the answer: every view moves towards its true picture."""
+
+    def __init__(self, solid: Solid) -> None:
+        self.solid = solid
+
+    def init(self, prior: PixelPrior, generator: torch.Generator) -> None:
+        return None
+
+    def __call__(self, view: View, prior: PixelPrior, state: None, generator: torch.Generator):
+        truth = render_truth(self.solid, view.cameras)
+        return Gradient(targets=truth.over(view.backgrounds[:, None, None])), None
+
+
+def look_at_splats(splats: Splats, renderer) -> Look:
+    def look(cameras: Cameras) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            render = renderer(splats, cameras, torch.zeros(len(cameras), 3))
+        return render.images, render.alphas
+
+    return look
+
+
+def look_at_truth(scene: Scene) -> Look:
+    solid = build(scene)
+
+    def look(cameras: Cameras) -> tuple[Tensor, Tensor]:
+        truth = render_truth(solid, cameras)
+        return truth.images, truth.alphas
+
+    return look
+
+
+def look_through_autoencoder(scene: Scene, prior) -> Look:
+    """The truth encoded and decoded; its mask stays the truth's, since an autoencoder has no mask."""
+
+    def look(cameras: Cameras) -> tuple[Tensor, Tensor]:
+        colours, alphas = look_at_truth(scene)(cameras)
+        with torch.no_grad():
+            decoded = prior.decode(prior.encode(colours + (1 - alphas) * GREY)).clamp(0, 1)
+        return decoded - (1 - alphas) * GREY, alphas
+
+    return look
+
+
+def disc(cameras: Cameras, centre: float, radius: float) -> Tensor:
+    """The exact mask of a ball at height `centre` on the vertical axis."""
+    size = cameras.height
+    focal = cameras.Ks[:, 0, 0][:, None, None]
+    line = torch.arange(size) + 0.5 - 0.5 * size
+    rays = torch.stack(
+        [line[None, None] / focal + 0 * line[None, :, None], line[None, :, None] / focal + 0 * line[None, None]], -1
+    )
+    rays = torch.nn.functional.normalize(torch.cat([rays, torch.ones_like(rays[..., :1])], -1), dim=-1)
+    middle = cameras.viewmats[:, :3, :3] @ torch.tensor([0.0, 0.0, centre]) + cameras.viewmats[:, :3, 3]
+    along = torch.einsum("bhwc,bc->bhw", rays, middle)
+    apart = middle.square().sum(-1)[:, None, None] - along.square()
+    return (apart < radius**2).float()[..., None]
+
+
+def look_at_sphere(scene: Scene) -> Look:
+    """The best floor that knows the answer: the ball of one colour whose mask and mean colour fit the truth best."""
+    solid, cameras = build(scene), turning_cameras()
+    truth = render_truth(solid, cameras)
+    tries = [(float(c), float(r)) for c in np.linspace(-0.5, 0.5, 11) for r in np.linspace(0.25, 1.0, 31)]
+    centre, radius = max(tries, key=lambda t: silhouette_iou(disc(cameras, *t), truth.alphas))
+    colour = truth.images.sum((0, 1, 2)) / truth.alphas.sum()
+
+    def look(cameras: Cameras) -> tuple[Tensor, Tensor]:
+        alphas = disc(cameras, centre, radius)
+        return alphas * colour, alphas
+
+    return look
+
+
+def fitted_splats(scene: Scene, recipe: Recipe) -> Splats:
+    """Splats that were shown the truth itself, by the same loop with the same cloud, cameras and steps."""
+    *_, step = dream(recipe, prior=PixelPrior(), distiller=TowardsTruth(build(scene)))
+    return step.state.splats
+
+
+def make_look(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, renderer, cell: Path) -> Look:
+    """The row's answer to one prompt."""
+    scene = scenes[index]
+    makers: dict[str, Callable[[], Look]] = {
+        "truth": lambda: look_at_truth(scene),
+        "truth through VAE": lambda: look_through_autoencoder(scene, prior),
+        "fitted splats": lambda: look_at_splats(fitted_splats(scene, recipe), renderer),
+        "sphere": lambda: look_at_sphere(scene),
+        "other truth": lambda: look_at_truth(scenes[(index + 5) % len(scenes)]),
+        "initial cloud": lambda: look_at_splats(first_cloud(recipe), renderer),
+    }
+    if row in makers:
+        return makers[row]()
+    *_, step = dream(recipe, prior=prior)
+    write_ply(step.state.splats, cell.with_suffix(".ply"))
+    return look_at_splats(step.state.splats, renderer)
+
+
+def first_cloud(recipe: Recipe) -> Splats:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return find("init", recipe.init)(recipe.count, generator)
+
+
+def run_cell(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, judge, cell: Path) -> dict:
+    """Computes and keeps one cell: scores as JSON, four pictures as PNG."""
+    renderer = find("renderer", pick_renderer(recipe, torch.device("cpu")))
+    began = time.monotonic()
+    look = make_look(row, scenes, index, recipe, prior, renderer, cell)
+    seconds = time.monotonic() - began
+    scores = score(look, scenes[index], judge) | {"seconds": seconds, "prompt": caption(scenes[index])}
+    colours, alphas = look(judging_cameras()[[0, 4, 7, 11]])
+    strip = torch.cat(list((colours + (1 - alphas) * 0.75).clamp(0, 1)), dim=1)
+    Image.fromarray((strip * 255).byte().numpy()).save(cell.with_suffix(".png"))
+    cell.write_text(json.dumps(scores))
+    return scores
+
+
+def summary(cells: dict[tuple[str, str], list[dict]], rows: list[str]) -> str:
+    """Medians of the continuous columns, means of the rates; one line a row and list."""
+    lines = [f"{'row':<22}{'list':<10}" + "".join(f"{column:>13}" for column in (*COLUMNS, "seconds"))]
+    for row in rows:
+        for name in LISTS + ("tune",):
+            scores = cells.get((row, name), [])
+            if not scores:
+                continue
+            texts = []
+            for column in (*COLUMNS, "seconds"):
+                values = [score[column] for score in scores if column in score]
+                middle = mean if column in ("r_precision", "attributes", "janus") else median
+                texts.append(f"{middle(values):>13.3f}" if values else f"{'-':>13}")
+            lines.append(f"{row:<22}{name:<10}" + "".join(texts))
+    return "\n".join(lines)
+
+
+def way_to_ceiling(cells: dict, row: str, name: str, column: str) -> str:
+    """How far a row's median is from the best-fitting sphere (0 %) to the fitted splats (100 %)."""
+    try:
+        low, mid, high = (median(c[column] for c in cells[r, name]) for r in ("sphere", row, "fitted splats"))
+    except KeyError:
+        return ""
+    return f"{name} {column}: sphere {low:.3f}, {row} {mid:.3f}, fitted {high:.3f}: {100 * (mid - low) / (high - low):.0f} % of the way"
+
+
+def contact_sheet(folders: list[tuple[str, Path]], path: Path, columns: int = 2) -> None:
+    """Each prompt's strips side by side: the row's pictures, then the truth's."""
+    strips = [np.concatenate([np.asarray(Image.open(file)) for _, file in [pair]], 0) for pair in folders]
+    blank = np.full_like(strips[0], 255)
+    strips += [blank] * (-len(strips) % columns)
+    grid = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
+    Image.fromarray(np.concatenate(grid, 0)).save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", nargs="+", default=list(LISTS), help="prompt lists: trained, held_out, tune")
+    parser.add_argument("--rows", nargs="+", default=["ours", *FLOORS, *CEILINGS])
+    parser.add_argument("--quality", default="normal", help="the preset of our row and of the fitted splats")
+    parser.add_argument("--set", nargs="*", default=[], help="changes to the recipe, key=value")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prior", default="builtin")
+    parser.add_argument("--prompts", type=Path, default=ASSETS / "prompts.toml")
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="where finished cells are kept")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--name", default="quality")
+    options = parser.parse_args()
+
+    judge = Judge.load(ASSETS / "judge") if (ASSETS / "judge").exists() else None
+    prior = load_prior(options.prior, "", device="cpu")
+    options.work.mkdir(parents=True, exist_ok=True)
+    cells: dict[tuple[str, str], list[dict]] = {}
+    strips: dict[tuple[str, str], list[Path]] = {}
+    for name in options.list:
+        scenes = read_scenes(options.prompts, name)
+        for row in options.rows:
+            for index, scene in enumerate(scenes):
+                recipe = preset(options.quality, caption(scene), seed=options.seed).set(options.set)
+                key = sha256(json.dumps([row, name, asdict(recipe), options.prior], sort_keys=True).encode())
+                cell = options.work / f"{name}-{index:02d}-{row.replace(' ', '-')}-{key.hexdigest()[:10]}.json"
+                fresh = not cell.exists()
+                scores = (
+                    run_cell(row, scenes, index, recipe, prior, judge, cell) if fresh else json.loads(cell.read_text())
+                )
+                cells.setdefault((row, name), []).append(scores)
+                strips.setdefault((row, name), []).append(cell.with_suffix(".png"))
+                print(f"{row:<20}{name:<10}{scores['prompt']:<40}iou {scores['iou']:.3f} psnr {scores['psnr']:.1f}", flush=True)
+
+    first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
+    text = [report.header(), f"recipe: {options.quality} {options.set}", "", summary(cells, options.rows), ""]
+    ours = options.rows[0]
+    text += [way_to_ceiling(cells, ours, name, column) for name in options.list for column in ("iou", "psnr")]
+    worst = sorted((c for name in options.list for c in cells.get((ours, name), [])), key=lambda c: c["iou"])[:3]
+    text += ["", "worst three: " + "; ".join(f"{c['prompt']} (iou {c['iou']:.2f}, psnr {c['psnr']:.1f})" for c in worst)]
+    text += [f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"]
+    print("\n".join(text))
+    data = {"recipe": asdict(first), "cells": {f"{row}|{name}": scores for (row, name), scores in cells.items()}}
+    report.save(options.name, "\n".join(text), data, options.out)
+    for name in options.list:
+        if ("truth", name) in strips and (ours, name) in strips:
+            pairs = [(row, file) for both in zip(strips[ours, name], strips["truth", name]) for row, file in zip((ours, "truth"), both)]
+            contact_sheet(pairs, options.out / f"{options.name}-{name}.png")
+
+
+if __name__ == "__main__":
+    main()

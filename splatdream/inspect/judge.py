@@ -1,0 +1,116 @@
+"""The judges: a CLIP-style scorer of picture and caption, and a classifier of the side that a picture shows.
+
+Trained on the corpus, never used in optimisation. Pictures are looked at in 64 x 64 pixels.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+SIDES = ("front", "side", "back")
+LOOK = 64
+WINDOW = 40
+
+
+def _stage(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride=2, padding=1),
+        nn.GroupNorm(8, outside),
+        nn.SiLU(),
+        nn.Conv2d(outside, outside, 3, padding=1),
+        nn.GroupNorm(8, outside),
+        nn.SiLU(),
+    )
+
+
+class Eye(nn.Module):
+    """Pictures (B H W 3) in [0, 1] to one vector each; where things are is kept (4 x 4 cells are read, not averaged)."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 4 * width]
+        pairs = zip([3, *widths[:-1]], widths, strict=True)
+        self.stages = nn.Sequential(*[_stage(*pair) for pair in pairs])
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(16 * widths[-1], 256), nn.SiLU(), nn.Linear(256, outputs))
+
+    def forward(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B outputs"]:
+        pixels = images.permute(0, 3, 1, 2) * 2.0 - 1.0
+        if pixels.shape[-1] != LOOK:
+            pixels = interpolate(pixels, (LOOK, LOOK), mode="bilinear", antialias=True, align_corners=False)
+        return self.head(self.stages(pixels))
+
+
+class Reader(nn.Module):
+    """Word indices (B L) to one vector each: a small transformer over the words and their places."""
+
+    def __init__(self, words: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words + 1, width, padding_idx=0)
+        self.places = nn.Parameter(0.02 * torch.randn(WINDOW, width))
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, indices: Tensor) -> Float[Tensor, "B outputs"]:
+        padding = indices == 0
+        hidden = self.layers(self.embedding(indices) + self.places[: indices.shape[1]], src_key_padding_mask=padding)
+        kept = hidden.masked_fill(padding[..., None], 0.0).sum(1)
+        return self.head(kept / (~padding).sum(1, keepdim=True).clamp_min(1))
+
+
+class Judge(nn.Module):
+    """Scores how well a caption fits a picture (cosine similarity), and names the side that a picture shows."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        super().__init__()
+        self.words = words
+        self.indices = {word: index + 1 for index, word in enumerate(words)}
+        self.eye = Eye(32, 192)
+        self.reader = Reader(len(words), 128, 192)
+        self.side_eye = Eye(24, len(SIDES))
+        self.log_temperature = nn.Parameter(torch.tensor(-2.5))
+
+    def read(self, captions: list[str]) -> Float[Tensor, "B E"]:
+        """Unit vectors of captions. ValueError for a word that it was not taught."""
+        rows = []
+        for caption in captions:
+            words = caption.lower().replace(",", " ").split()
+            unknown = [word for word in words if word not in self.indices]
+            if unknown:
+                raise ValueError(f"the judge does not know {', '.join(map(repr, unknown))}")
+            rows.append(([self.indices[word] for word in words] or [0])[:WINDOW])
+        indices = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for i, row in enumerate(rows):
+            indices[i, : len(row)] = torch.tensor(row)
+        return normalize(self.reader(indices.to(self.log_temperature.device)), dim=-1)
+
+    def look(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B E"]:
+        """Unit vectors of pictures."""
+        return normalize(self.eye(images), dim=-1)
+
+    @torch.no_grad()
+    def scores(self, images: Float[Tensor, "B H W 3"], captions: list[str]) -> Float[Tensor, " S"]:
+        """One similarity per caption: the mean over the pictures, which show one object from B sides."""
+        return (self.look(images).mean(0, keepdim=True) @ self.read(captions).T)[0]
+
+    @torch.no_grad()
+    def sides(self, images: Float[Tensor, "B H W 3"]) -> list[str]:
+        """The side of its object that each picture seems to show."""
+        return [SIDES[index] for index in self.side_eye(images).argmax(1).tolist()]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.half().contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / "judge.safetensors")
+        (folder / "words.json").write_text(json.dumps(self.words))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Judge":
+        judge = cls(tuple(json.loads((folder / "words.json").read_text())))
+        judge.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
+        return judge.eval().requires_grad_(False)
