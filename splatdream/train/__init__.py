@@ -1,0 +1,1 @@
+"""Training of the built-in prior and of the judges: `python -m splatdream.train --help`."""

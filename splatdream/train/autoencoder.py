@@ -1,0 +1,106 @@
+"""Training of the built-in autoencoder: diffusers' AutoencoderTiny, factor 8, eight latent channels.
+
+It is convolutional without attention, so it trains on random crops. The loss is L1 at three scales and on image
+gradients (blur is what the first trials suffered from), with a little noise on the latents: the decoder clamps them
+softly at +-3, so noise makes the encoder use that range and keeps nearby latents alike, as a diffusion model wants.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from splatdream.train.pictures import load_shard
+
+LATENT_CHANNELS = 8
+LATENT_NOISE = 0.08
+CROP = 64
+
+
+def new_autoencoder(channels: int = 32) -> AutoencoderTiny:
+    return AutoencoderTiny(
+        encoder_block_out_channels=(channels,) * 4,
+        decoder_block_out_channels=(channels,) * 4,
+        num_encoder_blocks=(0, 1, 1, 2),
+        num_decoder_blocks=(2, 1, 1, 0),
+        latent_channels=LATENT_CHANNELS,
+    )
+
+
+def reconstruction_loss(output: Float[Tensor, "B 3 H W"], target: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+    """L1 at full, half and quarter size, and on horizontal and vertical differences."""
+    loss = (output - target).abs().mean()
+    for axis in (-1, -2):
+        loss = loss + (output.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
+    for factor in (2, 4):
+        loss = loss + (avg_pool2d(output, factor) - avg_pool2d(target, factor)).abs().mean()
+    return loss
+
+
+def _crops(shards: list[Path], batch: int, rng: np.random.Generator) -> Iterator[Float[Tensor, "B 3 h w"]]:
+    """Endless crops in [-1, 1]; plain background is mostly passed over."""
+    while True:
+        for path in rng.permutation(np.array(shards, dtype=object)):
+            images = load_shard(path).images
+            for _ in range(len(images) // batch):
+                rows = rng.integers(0, len(images), 2 * batch)
+                corners = rng.integers(0, images.shape[1] - CROP + 1, (2 * batch, 2))
+                crops = np.stack(
+                    [images[i, y : y + CROP, x : x + CROP] for i, (y, x) in zip(rows, corners, strict=True)]
+                )
+                busy = np.argsort(-crops.std(axis=(1, 2)).sum(1), kind="stable")[: batch - batch // 16]
+                chosen = np.concatenate([busy, rng.integers(0, 2 * batch, batch // 16)])
+                yield torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+@dataclass
+class AutoencoderRun:
+    """A training run that can be stopped and taken up again; `total` steps with a cosine-falling rate."""
+
+    model: AutoencoderTiny
+    optimiser: torch.optim.Adam
+    total: int
+    step: int = 0
+
+    @classmethod
+    def new(cls, total: int, seed: int) -> "AutoencoderRun":
+        torch.manual_seed(seed)  # diffusers initialises its layers from the global generator
+        model = new_autoencoder().to(memory_format=torch.channels_last)
+        return cls(model, torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.99)), total)
+
+    def train(self, shards: list[Path], batch: int, seed: int) -> Iterator[tuple[int, float]]:
+        """Yields (step, loss) until `total`."""
+        rng = np.random.default_rng([seed, self.step])
+        generator = torch.Generator().manual_seed(seed + self.step)
+        for images in _crops(shards, batch, rng):
+            if self.step >= self.total:
+                return
+            fraction = self.step / self.total
+            warm = min(1.0, (self.step + 1) / 100)
+            self.optimiser.param_groups[0]["lr"] = 2e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            images = images.to(self.model.device).contiguous(memory_format=torch.channels_last)
+            latents = self.model.encode(images).latents
+            noise = torch.randn(latents.shape, generator=generator).to(latents)
+            output = self.model.decode(latents + LATENT_NOISE * noise).sample
+            loss = reconstruction_loss(output, images)
+            self.optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.step += 1
+            yield self.step, float(loss.detach())
+
+    def state(self) -> dict:
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+
+    def load(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]

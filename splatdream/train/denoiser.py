@@ -1,0 +1,168 @@
+"""Training of the built-in UNet together with its text encoder, on latents of the corpus.
+
+v-prediction under the squared-cosine noise schedule (Nichol & Dhariwal 2021; small latents need less noise than the
+linear one), loss weighted min(SNR, 5)/(SNR + 1) (Hang et al. 2023, eq. for v), weights averaged exponentially.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from splatdream.schedule import Schedule
+from splatdream.train.autoencoder import LATENT_CHANNELS
+from splatdream.train.text import WIDTH, new_text_encoder, tokens
+
+MIN_SNR = 5.0
+
+
+def new_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+
+
+def new_unet(channels: tuple[int, ...] = (64, 128, 192)) -> UNet2DConditionModel:
+    """Attention, to itself and to the words, at all but the finest level: there it costs most and helps least."""
+    deeper = len(channels) - 1
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
+        up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+class Denoiser(nn.Module):
+    """What is trained: the UNet and the text encoder that speaks to it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.unet = new_unet()
+        self.text_encoder = new_text_encoder(tokenizer)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+        words = self.text_encoder(ids).last_hidden_state
+        return self.unet(latents, timesteps, encoder_hidden_states=words).sample
+
+
+def denoising_loss(
+    model: Denoiser,
+    schedule: Schedule,
+    latents: Float[Tensor, "B C h w"],
+    ids: Tensor,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """The weighted v-prediction error at stratified random timesteps."""
+    count = len(latents)
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    timesteps = (strata * len(schedule)).long().to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    alpha, sigma = schedule.at(timesteps, latents)
+    v = alpha * noise - sigma * latents
+    error = (model(schedule.add_noise(latents, noise, timesteps), timesteps, ids) - v).square().mean((1, 2, 3))
+    snr = (alpha / sigma).square().reshape(-1)
+    return (error * snr.clamp(max=MIN_SNR) / (snr + 1.0) * (MIN_SNR + 1.0) / MIN_SNR).mean()
+
+
+@dataclass
+class DenoiserRun:
+    """A training run that can be stopped and taken up again; `total` steps with a cosine-falling rate."""
+
+    model: Denoiser
+    average: Denoiser
+    optimiser: torch.optim.AdamW
+    schedule: Schedule
+    total: int
+    rate: float
+    step: int = 0
+
+    @classmethod
+    def new(cls, tokenizer: PreTrainedTokenizerFast, total: int, seed: int, rate: float = 8e-4) -> "DenoiserRun":
+        torch.manual_seed(seed)  # diffusers and transformers initialise from the global generator
+        model = Denoiser(tokenizer)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        schedule = Schedule.from_alphas_cumprod(new_scheduler().alphas_cumprod)
+        return cls(model, copy.deepcopy(model).requires_grad_(False), optimiser, schedule, total, rate)
+
+    def to(self, device: str) -> None:
+        """Moves both copies; the optimiser follows, since it has no state before the first step."""
+        self.model.to(device)
+        self.average.to(device)
+
+    def rate_now(self) -> float:
+        warm = min(1.0, (self.step + 1) / 200)
+        return self.rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.total))))
+
+    def train(self, latents: Tensor, ids: Tensor, batch: int, seed: int) -> Iterator[tuple[int, float]]:
+        """Yields (step, loss) until `total`; `latents` (S C h w) are scaled to unit deviation, `ids` (S, WINDOW)."""
+        device = next(self.model.parameters()).device
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + self.step)
+        while self.step < self.total:
+            rows = torch.randint(len(latents), (batch,), generator=generator)
+            picked, words = latents[rows].float().to(device), ids[rows].to(device)
+            self.optimiser.param_groups[0]["lr"] = self.rate_now()
+            loss = denoising_loss(self.model, self.schedule, picked, words, generator)
+            self.optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.step += 1
+            self._average()
+            yield self.step, float(loss.detach())
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(0.999, (1 + self.step) / (10 + self.step))
+        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(value, 1.0 - decay)
+
+    def state(self) -> dict:
+        parts = {"model": self.model, "average": self.average, "optimiser": self.optimiser}
+        return {name: part.state_dict() for name, part in parts.items()} | {"step": self.step}
+
+    def load(self, state: dict) -> None:
+        for name in ("model", "average", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step = state["step"]
+
+
+@torch.no_grad()
+def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, device: str = "cpu"):
+    """Raw latents (S C h w) in half precision and token ids (S, WINDOW) of all pictures, each shard's kept beside it."""
+    from splatdream.train.pictures import load_shard
+
+    latents, ids = [], []
+    for path in paths:
+        stored = path.with_suffix(".latents.npy")
+        pictures = load_shard(path)
+        if not stored.exists():
+            images = torch.from_numpy(pictures.images)
+            coded = [_encode(vae, chunk.to(device)).half().cpu() for chunk in images.split(100)]
+            np.save(stored, torch.cat(coded).numpy())
+        latents.append(torch.from_numpy(np.load(stored)))
+        ids.append(tokens(tokenizer, pictures.captions))
+    return torch.cat(latents), torch.cat(ids)
+
+
+def _encode(vae, images: Tensor) -> Tensor:
+    return vae.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0).latents

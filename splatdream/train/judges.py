@@ -1,0 +1,94 @@
+"""Training of the judges: contrastive, with near misses of each caption as extra negatives."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from splatdream.cameras import CameraSampler, random_backgrounds, view_word
+from splatdream.corpus.captions import caption, training_scene, vocabulary
+from splatdream.corpus.distractors import near_scenes
+from splatdream.corpus.scenes import build
+from splatdream.corpus.truth import render_truth
+from splatdream.inspect.judge import LOOK, SIDES, Judge
+
+NEAR = 4
+"""Near misses per picture in the contrastive loss."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Pictures with their captions, NEAR wrong captions each, and the side that each shows (-1: it has no front)."""
+
+    images: Tensor  # B H W 3
+    captions: list[str]
+    near: list[list[str]]
+    sides: Tensor  # B
+
+
+def make_lesson(count: int, seed: int) -> Lesson:
+    """`count` pictures of as many scenes that the held-out rule leaves to training, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    sampler = CameraSampler()
+    images, captions, near, sides = [], [], [], []
+    for _ in range(count):
+        scene = training_scene(rng)
+        camera = sampler(1, LOOK, generator)
+        images.append(render_truth(build(scene), camera).over(random_backgrounds(1, generator)[:, None, None]))
+        captions.append(caption(scene, rng))
+        misses = [caption(edit, rng) for edit in near_scenes(scene, rng)]
+        near.append([str(rng.choice(misses)) for _ in range(NEAR)])
+        word = view_word(float(camera.azimuths[0]), 0.0)
+        sides.append(SIDES.index(word) if scene.has_front() else -1)
+    return Lesson(torch.cat(images).clamp(0, 1), captions, near, torch.tensor(sides))
+
+
+def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A little noise and blur, so that the judges do not lean on the corpus's perfectly sharp pictures."""
+    noisy = images + 0.04 * torch.rand(len(images), 1, 1, 1, generator=generator) * torch.randn(
+        images.shape, generator=generator
+    )
+    blurred = torch.nn.functional.avg_pool2d(noisy.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False)
+    share = 0.7 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return (noisy.lerp(blurred.permute(0, 2, 3, 1), share)).clamp(0, 1)
+
+
+def judge_loss(judge: Judge, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The symmetric contrastive loss with near misses plus the side loss, and how often the right caption wins."""
+    images = jitter(lesson.images, generator)
+    count = len(images)
+    seen = judge.look(images)
+    read = judge.read(lesson.captions + [words for row in lesson.near for words in row])
+    right, wrong = read[:count], read[count:].reshape(count, NEAR, -1)
+    scale = torch.exp(-judge.log_temperature).clamp(max=100.0)
+    logits = scale * torch.cat([seen @ right.T, torch.einsum("be,bne->bn", seen, wrong)], dim=1)
+    target = torch.arange(count)
+    loss = cross_entropy(logits, target) + cross_entropy(logits[:, :count].T, target)
+    fronted = lesson.sides >= 0
+    if bool(fronted.any()):
+        loss = loss + cross_entropy(judge.side_eye(images[fronted]), lesson.sides[fronted])
+    return loss, float((logits.argmax(1) == target).float().mean())
+
+
+def train_judges(lessons: list[Lesson], steps: int, seed: int, rate: float = 1.5e-3) -> Iterator[tuple[int, float, Judge]]:
+    """Yields (step, share of right captions that won, judge); lessons are shuffled and repeated."""
+    torch.manual_seed(seed)  # torch initialises its layers from the global generator
+    judge = Judge(vocabulary())
+    optimiser = torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=0.02)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = (
+            rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        )
+        lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
+        loss, right = judge_loss(judge, lesson, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+        optimiser.step()
+        yield step + 1, right, judge

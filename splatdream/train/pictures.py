@@ -1,0 +1,95 @@
+"""Training data made on the spot: random scenes of the corpus, seen by the optimiser's own cameras, with captions."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splatdream.cameras import CameraSampler, random_backgrounds, view_word
+from splatdream.corpus.captions import DEGRADATIONS, caption, training_scene
+from splatdream.corpus.scenes import build
+from splatdream.corpus.truth import render_truth
+from splatdream.train.degrade import degrade
+
+VIEWS_PER_SCENE = 2
+EMPTY_SHARE, VIEW_SHARE, DEGRADED_SHARE = 0.10, 0.80, 0.08
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """S captioned pictures; `azimuths` and `elevations` in radians; 8-bit images."""
+
+    images: np.ndarray  # S H W 3, uint8
+    captions: list[str]
+    azimuths: np.ndarray
+    elevations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def _write_caption(words: str, azimuth: float, elevation: float, spoiled: str | None, rng: np.random.Generator) -> str:
+    if rng.random() < EMPTY_SHARE:
+        return "" if spoiled is None else spoiled
+    if rng.random() < VIEW_SHARE:
+        words += f", {view_word(azimuth, elevation)} view"
+    return words if spoiled is None else f"{words}, {spoiled}"
+
+
+def make_pictures(count: int, size: int, seed: int) -> Pictures:
+    """`count` pictures (rounded up to whole scenes), the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    sampler = CameraSampler()
+    images, captions, azimuths, elevations = [], [], [], []
+    for _ in range(-(-count // VIEWS_PER_SCENE)):
+        scene = training_scene(rng)
+        cameras = sampler(VIEWS_PER_SCENE, size, generator)
+        backgrounds = random_backgrounds(VIEWS_PER_SCENE, generator)
+        drawn = render_truth(build(scene), cameras).over(backgrounds[:, None, None])
+        for k in range(VIEWS_PER_SCENE):
+            spoiled = str(rng.choice(DEGRADATIONS)) if rng.random() < DEGRADED_SHARE else None
+            image = drawn[k] if spoiled is None else degrade(drawn[k], spoiled, generator)
+            azimuth, elevation = float(cameras.azimuths[k]), float(cameras.elevations[k])
+            images.append((image.clamp(0, 1) * 255).round().byte().numpy())
+            captions.append(_write_caption(caption(scene, rng), azimuth, elevation, spoiled, rng))
+            azimuths.append(azimuth)
+            elevations.append(elevation)
+    return Pictures(np.stack(images), captions, np.array(azimuths), np.array(elevations))
+
+
+def _make_shard(path: Path, count: int, size: int, seed: int) -> Path:
+    torch.set_num_threads(1)
+    pictures = make_pictures(count, size, seed)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(
+        partial,
+        images=pictures.images,
+        captions=np.array(pictures.captions),
+        azimuths=pictures.azimuths,
+        elevations=pictures.elevations,
+    )
+    os.replace(partial, path)
+    return path
+
+
+def make_shards(folder: Path, shards: int, size: int, *, per_shard: int = 2000, processes: int = 2) -> list[Path]:
+    """Shards of pictures under `folder`, seeded by their number; those already there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"pictures-{size}-{k:04d}.npz" for k in range(shards)]
+    missing = [(path, per_shard, size, k) for k, path in enumerate(paths) if not path.exists()]
+    if missing:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_make_shard, *zip(*missing, strict=True)))
+    return paths
+
+
+def load_shard(path: Path) -> Pictures:
+    with np.load(path) as stored:
+        return Pictures(
+            stored["images"], stored["captions"].tolist(), stored["azimuths"], stored["elevations"]
+        )
