@@ -17,7 +17,7 @@ def guided(
 ) -> Prediction:
     """The guided prediction, in the prior's native kind (guidance is affine, so the kind does not matter).
 
-    Scale 1 is the conditional prediction and 0 the unconditional one: each costs one evaluation, others two in one call.
+    Scale 1 is the conditional prediction and 0 the unconditional one: one evaluation. Others take two, in one call.
     """
     if guidance_scale == 1.0:
         return prior.predict(x_t, timesteps, condition.cond)

@@ -1,0 +1,110 @@
+"""Latent diffusion from a diffusers folder: the built-in prior and Stable Diffusion 1.x and 2.x."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import AutoTokenizer, CLIPTextModel
+
+from splatdream.cameras import Cameras, view_word
+from splatdream.contracts import Condition
+from splatdream.schedule import Prediction, Schedule
+
+_AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+
+
+class DiffusionPrior:
+    """A frozen UNet with its autoencoder and text encoder, all on one device in one precision."""
+
+    def __init__(self, vae, unet, text_encoder, tokenizer, scheduler, *, view_words: bool = True) -> None:
+        for module in (vae, unet, text_encoder):
+            module.requires_grad_(False).eval()
+        self.vae, self.unet, self.text_encoder, self.tokenizer = vae, unet, text_encoder, tokenizer
+        self.kind = scheduler.config.prediction_type
+        self.schedule = Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.image_size = unet.config.sample_size * self.factor
+        self.view_words = view_words
+        self._embeddings: dict[str, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, view_words: bool = True
+    ) -> "DiffusionPrior":
+        """From a folder of diffusers' layout. FileNotFoundError or ValueError where it is none."""
+        folder = Path(folder)
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise FileNotFoundError(f"{folder} is no diffusers folder: it has no model_index.json")
+        classes = {name: entry[1] for name, entry in json.loads(index.read_text()).items() if isinstance(entry, list)}
+        if classes.get("unet") != "UNet2DConditionModel" or classes.get("vae") not in _AUTOENCODERS:
+            raise ValueError(
+                f"{folder} holds {classes}; this prior needs a UNet2DConditionModel and {[*_AUTOENCODERS]}"
+            )
+        options = {"use_safetensors": True, "torch_dtype": dtype, "local_files_only": True}
+        vae = _AUTOENCODERS[classes["vae"]].from_pretrained(folder / "vae", **options)
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        parts = (vae.to(device), unet.to(device), text_encoder.to(device), tokenizer, scheduler)
+        return cls(*parts, view_words=view_words)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
+        """The prompt with the word for each camera's view ("..., side view"), and the negative prompt as it is."""
+        azimuths, elevations = cameras.azimuths.tolist(), cameras.elevations.tolist()
+        words = [f", {view_word(*angles)} view" for angles in zip(azimuths, elevations, strict=True)]
+        texts = [prompt + word if self.view_words else prompt for word in words]
+        cond = torch.cat([self.embed(text) for text in texts])
+        return Condition(cond, self.embed(negative_prompt).expand(len(cond), -1, -1))
+
+    @torch.no_grad()
+    def embed(self, text: str) -> Float[Tensor, "1 L E"]:
+        """The text encoder's last hidden states, kept by text."""
+        if text not in self._embeddings:
+            ids = self.tokenizer(
+                text,
+                padding="max_length",
+                max_length=self.tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            self._embeddings[text] = self.text_encoder(ids.to(self.device)).last_hidden_state
+        return self._embeddings[text]
+
+    def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
+        """Scaled latents of the mode, differentiable; pictures of another size are resized to the prior's own."""
+        pixels = images.permute(0, 3, 1, 2).to(self.unet.dtype) * 2.0 - 1.0
+        if pixels.shape[2:] != (self.image_size, self.image_size):
+            size = (self.image_size, self.image_size)
+            pixels = interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+        output = self.vae.encode(pixels)
+        latents = output.latents if isinstance(self.vae, AutoencoderTiny) else output.latent_dist.mode()
+        return (latents - self._shift) * self.vae.config.scaling_factor
+
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
+        """Pictures, not clamped."""
+        pixels = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
+        return pixels.permute(0, 2, 3, 1) * 0.5 + 0.5
+
+    @torch.no_grad()
+    def predict(
+        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B L E"]
+    ) -> Prediction:
+        value = self.unet(latents, timesteps, encoder_hidden_states=embeddings).sample
+        alpha, sigma = self.schedule.at(timesteps, latents)
+        return Prediction(self.kind, value, latents, alpha, sigma)
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
