@@ -27,9 +27,14 @@ CATALOG: dict[str, dict[str, Part]] = {
             "score distillation sampling",
             "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, ICLR 2023, arXiv:2209.14988",
         ),
+        "sdedit": Part(
+            "splatdream.distill.sdedit:SDEdit",
+            "views move towards their own partial denoising",
+            "Meng et al., SDEdit: Guided Image Synthesis and Editing with SDEs, ICLR 2022, arXiv:2108.01073",
+        ),
     },
     "prior": {
-        "builtin": Part("splatdream.priors.diffusion:load_builtin", "the prior that ships with splatdream"),
+        "builtin": Part("splatdream.priors:load_prior", "the prior that ships with splatdream"),
     },
     "renderer": {
         "cpu": Part("splatdream.render.cpu:render", "parallel numba kernels, the default without CUDA", ZWICKER),
@@ -45,7 +50,9 @@ CATALOG: dict[str, dict[str, Part]] = {
     },
     "densifier": {
         "fixed": Part("splatdream.densify.fixed:Fixed", "keeps the Gaussians it is given"),
-        "gradient": Part("splatdream.densify.gradient:GradientGrowth", "clone, split and prune by screen gradient", KERBL),
+        "gradient": Part(
+            "splatdream.densify.gradient:GradientGrowth", "clone, split and prune by screen gradient", KERBL
+        ),
         "mcmc": Part(
             "splatdream.densify.mcmc:MCMC",
             "relocation of dead Gaussians and noise on means",
@@ -63,8 +70,8 @@ def choose(what: str, name: str, choices: list[str]) -> str:
     if name in choices:
         return name
     near = get_close_matches(name, choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}{hint}")
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {what} {name!r}{hint}; the choices are {', '.join(choices)}")
 
 
 def find(kind: str, name: str) -> Any:

@@ -54,6 +54,9 @@ class Recipe:
         """ValueError with the key, the value and what is allowed."""
         if not self.prompt.strip():
             raise ValueError("the prompt is empty: say what to make, as in 'a red mug'")
+        for text in (self.prompt, self.negative_prompt):
+            if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+                raise ValueError(f"the prompt {text!r} holds bytes that are no UTF-8 text")
         positive = ("steps", "inner_steps", "views", "count", "coarse_size")
         for name in positive:
             if getattr(self, name) < 1:
@@ -77,7 +80,7 @@ class Recipe:
         return replace(self, **changes)
 
     def set(self, assignments: list[str]) -> "Recipe":
-        """With "key=value" texts applied, as the command line gives them. ValueError for an unknown key or bad value."""
+        """With "key=value" texts applied. ValueError for an unknown key or a bad value."""
         changes = {}
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
@@ -101,7 +104,7 @@ class Recipe:
             choose(f"recipe key in {path}", key, keys())
         table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | changes
         if "prompt" not in table:
-            raise ValueError(f"{path} has no prompt; add prompt = \"...\" or give one on the command line")
+            raise ValueError(f'{path} has no prompt; add prompt = "..." or give one on the command line')
         defaults = {field.name: field.default for field in fields(cls)}
         for key, value in table.items():
             table[key] = _checked(key, value, defaults[key] if key != "prompt" else "")

@@ -1,0 +1,56 @@
+"""The program `splatdream`: its commands, each in the file of its noun."""
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+import splatdream
+from splatdream_cli.console import stdout
+from splatdream_cli.generate import generate, resume
+from splatdream_cli.look import info, render
+from splatdream_cli.tables import cite, list_parts, words
+
+app = typer.Typer(
+    name="splatdream",
+    help="A text prompt becomes a 3D Gaussian splat: splatdream generate 'a snowman with a red hat' -o snowman.ply",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        stdout().print(f"splatdream {splatdream.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(generate)
+app.command()(resume)
+app.command()(render)
+app.command()(info)
+app.command("list")(list_parts)
+app.command()(words)
+app.command()(cite)
+
+
+def main() -> None:
+    # A prompt may hold what the terminal's encoding does not; that must not end a run.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    app()
+
+
+if __name__ == "__main__":
+    main()

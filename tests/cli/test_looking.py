@@ -1,0 +1,84 @@
+"""`splatdream render` and `splatdream info`: files that exist, files of others, and files that are none."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from splatdream import write_ply
+from splatdream.init.sphere import sphere
+from splatdream.splats import sh0_from_colours
+
+SMALL = ["--size", "24", "--views", "4", "--renderer", "dense", "--device", "cpu"]
+
+
+@pytest.fixture
+def ball(tmp_path) -> Path:
+    """A red ball."""
+    cloud = sphere(60, torch.Generator().manual_seed(0), opacity=0.9)
+    red = sh0_from_colours(torch.tensor([[0.9, 0.1, 0.1]])).repeat(len(cloud), 1, 1)
+    write_ply(cloud.replace(sh0=red), tmp_path / "ball.ply")
+    return tmp_path / "ball.ply"
+
+
+def test_a_sheet_shows_the_ball_from_all_sides(call, ball) -> None:
+    result = call("render", "ball.ply", *SMALL)
+    assert result.exit_code == 0, result.output
+    with Image.open("ball.png") as sheet:
+        assert sheet.size == (50, 50)
+        centres = [sheet.getpixel((x, y)) for x in (12, 38) for y in (12, 38)]
+    assert all(red > 150 and green < 100 for red, green, _ in centres)
+
+
+def test_one_call_writes_a_sheet_and_a_film(call, ball) -> None:
+    result = call("render", "ball.ply", "-o", "a.png", "-o", "a.GIF", *SMALL)
+    assert result.exit_code == 0, result.output
+    with Image.open("a.GIF") as film:
+        assert film.n_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.ply"], "there is no file missing.ply"),
+        (["ball.ply", "-o", "a.jpg"], "choose one of .png, .gif"),
+        (["ball.ply", "-o", "no/a.png"], "the folder no does not exist"),
+        (["ball.ply", "--renderer", "dnse"], "did you mean 'dense'"),
+        (["ball.ply", "--views", "0"], "Invalid value"),
+    ],
+)
+def test_wrong_use_of_render_is_refused(words, message, call, ball) -> None:
+    result = call("render", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_picture_is_overwritten_by_force_only(call, ball) -> None:
+    Path("ball.png").write_text("mine")
+    assert call("render", "ball.ply", *SMALL).exit_code == 2
+    assert Path("ball.png").read_text() == "mine"
+    assert call("render", "ball.ply", *SMALL, "--force").exit_code == 0
+
+
+def test_info_tells_what_is_in_a_file(call, ball) -> None:
+    output = call("info", "ball.ply").stdout
+    assert "60, spherical harmonics of degree 0" in output
+    assert "0.9  0.9  0.9" in output
+    assert "red 0.90  green 0.10  blue 0.10" in output
+
+
+def test_info_tells_the_prompt_of_a_file_with_its_run_and_no_other(call, small, ball) -> None:
+    call("generate", "a red mug", "-o", "mug.ply", *small)
+    assert "prompt     a red mug" in call("info", "mug.ply").stdout
+    ball.replace("mug.ply")
+    assert "a red mug" not in call("info", "mug.ply").stdout
+
+
+@pytest.mark.parametrize("command", ["info", "render"])
+def test_a_file_that_is_no_splat_fails_in_a_sentence(command, call, tmp_path) -> None:
+    Path("not.ply").write_bytes(b"ply\nnot really")
+    result = call(command, "not.ply")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: not.ply is no complete PLY file")
+    assert result.stderr.count("\n") == 1

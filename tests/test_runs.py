@@ -1,0 +1,153 @@
+"""Run folders: one process at a time, nothing stale, and a manifest that tells the truth."""
+
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import splatdream
+from splatdream import runs
+from splatdream.recipe import Recipe
+
+RECIPE = Recipe("a red mug", steps=3, device="cpu", renderer="dense", seed=5)
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from splatdream import runs
+with runs.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that works in the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "a.run")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_run_folder_lies_beside_the_result() -> None:
+    assert runs.run_folder("out/mug.ply") == Path("out/mug.run")
+    assert runs.run_folder("mug.v2.ply") == Path("mug.v2.run")
+
+
+def test_a_folder_in_use_is_refused_and_its_user_named(other, tmp_path) -> None:
+    with (
+        pytest.raises(runs.Busy, match=f"a.run is in use by process {other.pid} on {platform.node()}"),
+        runs.locked(tmp_path / "a.run"),
+    ):
+        pass
+    assert f"process {other.pid}" in str(runs.holder(tmp_path / "a.run"))
+
+
+def test_a_lock_dies_with_its_process_however_that_dies(other, tmp_path) -> None:
+    other.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    other.wait()
+    assert (tmp_path / "a.run" / runs.LOCK).exists()
+    assert runs.holder(tmp_path / "a.run") is None
+    with runs.locked(tmp_path / "a.run"):
+        assert f'"pid": {os.getpid()}' in (tmp_path / "a.run" / runs.LOCK).read_text()
+
+
+def test_a_lock_leaves_nothing_behind_even_after_an_error(tmp_path) -> None:
+    with pytest.raises(KeyError), runs.locked(tmp_path / "a.run"):
+        raise KeyError
+    assert list((tmp_path / "a.run").iterdir()) == []
+    assert runs.holder(tmp_path / "a.run") is None
+
+
+def test_one_process_cannot_hold_a_folder_twice(tmp_path) -> None:
+    with runs.locked(tmp_path / "a.run"):
+        with pytest.raises(runs.Busy), runs.locked(tmp_path / "a.run"):
+            pass
+        assert runs.holder(tmp_path / "a.run") is not None
+    assert runs.holder(tmp_path / "a.run") is None
+
+
+def test_a_lock_file_without_words_is_still_a_lock(other, tmp_path) -> None:
+    (tmp_path / "a.run" / runs.LOCK).write_text("")
+    assert runs.holder(tmp_path / "a.run") == "another process"
+
+
+def test_beginning_writes_the_recipe_and_forgets_an_earlier_run(tmp_path) -> None:
+    for name in (runs.STATE, runs.MANIFEST, runs.LOG):
+        (tmp_path / name).write_text("from before")
+    (tmp_path / "notes.txt").write_text("mine")
+    runs.begin(tmp_path, RECIPE)
+    assert Recipe.from_toml(tmp_path / runs.RECIPE) == RECIPE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", runs.RECIPE]
+
+
+def test_the_log_is_one_object_a_line_and_bears_a_line_cut_short(tmp_path) -> None:
+    runs.log(tmp_path, "begin", output="mug.ply")
+    runs.log(tmp_path, "step", step=1, note="two\nlines")
+    with (tmp_path / runs.LOG).open("a") as file:
+        file.write('{"time": "2026-')
+    assert runs.events(tmp_path, "begin")[0]["output"] == "mug.ply"
+    assert [entry["note"] for entry in runs.events(tmp_path, "step")] == ["two\nlines"]
+    assert runs.events(tmp_path / "nowhere", "step") == []
+
+
+@pytest.fixture
+def finished(tmp_path) -> Path:
+    """A run of two sessions, as its files tell it."""
+    folder, prior = tmp_path / "mug.run", tmp_path / "prior"
+    folder.mkdir()
+    (prior / "unet").mkdir(parents=True)
+    (prior / "unet" / "weights.safetensors").write_bytes(b"weights")
+    (prior / "unet" / "config.json").write_text("{}")
+    (tmp_path / "mug.ply").write_bytes(b"splat")
+    runs.begin(folder, RECIPE)
+    runs.log(folder, "begin", output="mug.ply")
+    runs.log(folder, "step", step=1, seconds=5.0)
+    runs.log(folder, "resume", step=1)
+    for step in (2, 3):
+        runs.log(folder, "step", step=step, seconds=1.0)
+    (folder / runs.STATE).write_text("state")
+    runs.finish(folder, RECIPE, tmp_path / "mug.ply", 1234, prior)
+    return folder
+
+
+def test_the_manifest_names_the_result_by_its_bytes(finished) -> None:
+    result = runs.read_manifest(finished)["result"]  # type: ignore[index]
+    sha256 = hashlib.sha256(b"splat").hexdigest()
+    assert result == {"file": "mug.ply", "sha256": sha256, "bytes": 5, "gaussians": 1234}
+
+
+def test_the_manifest_sums_the_time_of_all_sessions(finished) -> None:
+    timing = runs.read_manifest(finished)["timing"]  # type: ignore[index]
+    assert (timing["sessions"], timing["seconds"], timing["seconds_per_step"]) == (2, 7.0, 1.0)
+    assert timing["started"] <= timing["finished"]
+
+
+def test_the_manifest_names_weights_versions_and_machine(finished) -> None:
+    manifest = json.loads((finished / runs.MANIFEST).read_text())
+    assert manifest["prior"]["sha256"] == {"unet/weights.safetensors": hashlib.sha256(b"weights").hexdigest()}
+    assert manifest["versions"]["splatdream"] == splatdream.__version__
+    assert all(manifest["versions"][name] for name in ("torch", "diffusers", "numba", "gsplat", "python"))
+    assert manifest["machine"]["cores"] == os.cpu_count()
+    assert manifest["machine"]["renderer"] == "dense"
+    assert manifest["seed"] == 5
+
+
+def test_a_finished_run_keeps_no_state(finished) -> None:
+    assert not (finished / runs.STATE).exists()
+    assert runs.read_manifest(finished.parent) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not tell")
+def test_peak_memory_is_in_bytes() -> None:
+    # Python with torch holds some hundred megabytes, and no test machine holds a terabyte.
+    assert 5e7 < (runs.peak_memory() or 0) < 1e12
