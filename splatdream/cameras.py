@@ -69,9 +69,7 @@ def look_at(
 def directions(azimuths: Float[Tensor, " B"], elevations: Float[Tensor, " B"]) -> Float[Tensor, "B 3"]:
     """Unit vectors from the origin towards the cameras."""
     horizontal = torch.cos(elevations)
-    return torch.stack(
-        [torch.sin(azimuths) * horizontal, -torch.cos(azimuths) * horizontal, torch.sin(elevations)], -1
-    )
+    return torch.stack([torch.sin(azimuths) * horizontal, -torch.cos(azimuths) * horizontal, torch.sin(elevations)], -1)
 
 
 def pinhole(fovys: Float[Tensor, " B"], size: int) -> Float[Tensor, "B 3 3"]:

@@ -134,9 +134,7 @@ def turn(
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
     )
-    after = replace(
-        state, splats=splats, optimiser=optimiser, densifier=densified, rule=rule, step=state.step + 1
-    )
+    after = replace(state, splats=splats, optimiser=optimiser, densifier=densified, rule=rule, step=state.step + 1)
     return Step(
         index=state.step,
         total=recipe.steps,
@@ -150,9 +148,7 @@ def turn(
     )
 
 
-def look_around(
-    recipe: Recipe, state: State, prior: Prior, progress: float
-) -> tuple[Cameras, Float[Tensor, "B 3"]]:
+def look_around(recipe: Recipe, state: State, prior: Prior, progress: float) -> tuple[Cameras, Float[Tensor, "B 3"]]:
     """This step's random cameras and backgrounds."""
     full = recipe.size or prior.image_size
     size = min(recipe.coarse_size, full) if progress < recipe.coarse_until else full
@@ -166,9 +162,7 @@ def look_around(
     return cameras.to(state.splats.means.device), backgrounds.to(state.splats.means)
 
 
-def draw_timesteps(
-    recipe: Recipe, prior: Prior, progress: float, generator: torch.Generator
-) -> Int[Tensor, " B"]:
+def draw_timesteps(recipe: Recipe, prior: Prior, progress: float, generator: torch.Generator) -> Int[Tensor, " B"]:
     """One timestep per view, uniform below a maximum that falls linearly over the run."""
     first, last = recipe.t_max
     high = prior.schedule.index(first + (last - first) * progress)

@@ -8,7 +8,6 @@ x_t = alphas[t] x_0 + sigmas[t] noise, t = 0 clean. T train timesteps. A predict
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -100,8 +99,6 @@ def ddim_timesteps(steps: int, T: int, start: float = 1.0) -> list[int]:
     return [max(round(start * T * (steps - i) / steps) - 1, 0) for i in range(steps)]
 
 
-def ddim_step(
-    schedule: Schedule, prediction: Prediction, timesteps: Int[Tensor, " B"]
-) -> Float[Tensor, "B *rest"]:
+def ddim_step(schedule: Schedule, prediction: Prediction, timesteps: Int[Tensor, " B"]) -> Float[Tensor, "B *rest"]:
     """x at the earlier `timesteps` by the deterministic DDIM update (Song et al. 2021, eq. 12); clean is `.x0`."""
     return schedule.add_noise(prediction.x0, prediction.eps, timesteps)

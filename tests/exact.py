@@ -32,7 +32,9 @@ class FinitePrior:
         def rows(pictures: Tensor) -> Tensor:
             return (2.0 * pictures - 1.0).permute(0, 1, 4, 2, 3).flatten(2)
 
-        return Condition(rows(self.pictures(cameras)), rows(self.empty(cameras)))
+        cond, uncond = rows(self.pictures(cameras)), rows(self.empty(cameras))
+        longest = max(cond.shape[1], uncond.shape[1])
+        return Condition(padded(cond, longest), padded(uncond, longest))
 
     def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
         return 2.0 * images.permute(0, 3, 1, 2) - 1.0
@@ -49,6 +51,11 @@ class FinitePrior:
         posterior = torch.softmax(-0.5 * distances / sigma.reshape(-1, 1) ** 2, dim=1)
         mean = torch.einsum("bl,ble->be", posterior, embeddings).reshape(latents.shape)
         return Prediction("sample", mean, latents, alpha, sigma)
+
+
+def padded(rows: Tensor, count: int) -> Tensor:
+    """`count` rows; the new ones lie so far away that no posterior ever takes them."""
+    return torch.cat([rows, rows.new_full((len(rows), count - rows.shape[1], rows.shape[2]), 1e3)], dim=1)
 
 
 def oracle(solid: Solid, size: int, grey: float = 0.6) -> FinitePrior:

@@ -9,19 +9,19 @@ from exact import FinitePrior, oracle
 from splatdream.cameras import orbit
 from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.corpus.truth import render_truth
-from splatdream.distill.sds import SDS
 from splatdream.distill.sdedit import SDEdit
+from splatdream.distill.sds import SDS
 from splatdream.dream import State, dream
 from splatdream.recipe import Recipe
-from splatdream.render.dense import render
+from splatdream.render.cpu import render
 
 SIZE = 32
 RECIPE = Recipe(
     "a red ball",
     steps=60,
-    count=250,
+    count=300,
     device="cpu",
-    renderer="dense",
+    renderer="cpu",
     t_max=(0.9, 0.5),
     background=(0.6, 0.6),
     background_tint=0.0,

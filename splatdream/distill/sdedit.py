@@ -22,9 +22,7 @@ class SDEdit:
         return None
 
     @torch.no_grad()
-    def __call__(
-        self, view: View, prior: Prior, state: None, generator: torch.Generator
-    ) -> tuple[Gradient, None]:
+    def __call__(self, view: View, prior: Prior, state: None, generator: torch.Generator) -> tuple[Gradient, None]:
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
         for k in range(self.steps):
             now = view.timesteps * (self.steps - k) // self.steps

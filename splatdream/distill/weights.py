@@ -14,9 +14,13 @@ _WEIGHTS = {
 }
 
 
+def check_weight(name: str) -> None:
+    """ValueError for an unknown name."""
+    choose("weighting", name, list(_WEIGHTS))
+
+
 def weight(
     name: str, schedule: Schedule, timesteps: Int[Tensor, " B"], *, like: Float[Tensor, "B *rest"]
 ) -> Float[Tensor, "B *ones"]:
-    """w(t) of each sample, shaped to multiply `like`. ValueError for an unknown name."""
-    choose("weighting", name, list(_WEIGHTS))
+    """w(t) of each sample, shaped to multiply `like`."""
     return _WEIGHTS[name](*schedule.at(timesteps, like))

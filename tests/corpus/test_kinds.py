@@ -69,7 +69,8 @@ def test_meshes_are_finite_with_unit_normals_in_the_unit_sphere(name):
     assert np.isfinite(solid.vertices).all()
     assert np.linalg.norm(solid.vertices, axis=1).max() == pytest.approx(1.0, abs=1e-4)
     np.testing.assert_allclose(np.linalg.norm(solid.normals, axis=1), 1.0, atol=1e-3)
-    assert solid.faces.min() >= 0 and solid.faces.max() < len(solid.vertices)
+    assert solid.faces.min() >= 0
+    assert solid.faces.max() < len(solid.vertices)
     assert len(solid.faces) <= MOST_TRIANGLES
 
 
