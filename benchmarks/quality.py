@@ -15,23 +15,22 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
-from math import pi
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-import report
+import _report as report
 import torch
 from PIL import Image
 from torch import Tensor
 
 from splatdream.cameras import Cameras
+from splatdream.catalog import find
 from splatdream.contracts import Condition, Gradient, View
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import Solid, render_truth
 from splatdream.dream import dream, pick_renderer
-from splatdream.catalog import find
 from splatdream.export.ply import write_ply
 from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.judge import Judge
@@ -209,16 +208,17 @@ def way_to_ceiling(cells: dict, row: str, name: str, column: str) -> str:
         low, mid, high = (median(c[column] for c in cells[r, name]) for r in ("sphere", row, "fitted splats"))
     except KeyError:
         return ""
-    return f"{name} {column}: sphere {low:.3f}, {row} {mid:.3f}, fitted {high:.3f}: {100 * (mid - low) / (high - low):.0f} % of the way"
+    share = 100 * (mid - low) / (high - low)
+    return f"{name} {column}: sphere {low:.3f}, {row} {mid:.3f}, fitted {high:.3f}: {share:.0f} % of the way"
 
 
-def contact_sheet(folders: list[tuple[str, Path]], path: Path, columns: int = 2) -> None:
-    """Each prompt's strips side by side: the row's pictures, then the truth's."""
-    strips = [np.concatenate([np.asarray(Image.open(file)) for _, file in [pair]], 0) for pair in folders]
-    blank = np.full_like(strips[0], 255)
-    strips += [blank] * (-len(strips) % columns)
-    grid = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
-    Image.fromarray(np.concatenate(grid, 0)).save(path)
+def contact_sheet(ours: list[Path], truths: list[Path], path: Path) -> None:
+    """One line a prompt: our four views, then the same four of the truth."""
+    lines = [
+        np.concatenate([np.asarray(Image.open(file)) for file in pair], axis=1)
+        for pair in zip(ours, truths, strict=True)
+    ]
+    Image.fromarray(np.concatenate(lines, axis=0)).save(path)
 
 
 def main() -> None:
@@ -253,22 +253,27 @@ def main() -> None:
                 )
                 cells.setdefault((row, name), []).append(scores)
                 strips.setdefault((row, name), []).append(cell.with_suffix(".png"))
-                print(f"{row:<20}{name:<10}{scores['prompt']:<40}iou {scores['iou']:.3f} psnr {scores['psnr']:.1f}", flush=True)
+                print(
+                    f"{row:<20}{name:<10}{scores['prompt']:<40}iou {scores['iou']:.3f} psnr {scores['psnr']:.1f}",
+                    flush=True,
+                )
 
     first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
     text = [report.header(), f"recipe: {options.quality} {options.set}", "", summary(cells, options.rows), ""]
     ours = options.rows[0]
     text += [way_to_ceiling(cells, ours, name, column) for name in options.list for column in ("iou", "psnr")]
     worst = sorted((c for name in options.list for c in cells.get((ours, name), [])), key=lambda c: c["iou"])[:3]
-    text += ["", "worst three: " + "; ".join(f"{c['prompt']} (iou {c['iou']:.2f}, psnr {c['psnr']:.1f})" for c in worst)]
+    text += [
+        "",
+        "worst three: " + "; ".join(f"{c['prompt']} (iou {c['iou']:.2f}, psnr {c['psnr']:.1f})" for c in worst),
+    ]
     text += [f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"]
     print("\n".join(text))
     data = {"recipe": asdict(first), "cells": {f"{row}|{name}": scores for (row, name), scores in cells.items()}}
     report.save(options.name, "\n".join(text), data, options.out)
     for name in options.list:
         if ("truth", name) in strips and (ours, name) in strips:
-            pairs = [(row, file) for both in zip(strips[ours, name], strips["truth", name]) for row, file in zip((ours, "truth"), both)]
-            contact_sheet(pairs, options.out / f"{options.name}-{name}.png")
+            contact_sheet(strips[ours, name], strips["truth", name], options.out / f"{options.name}-{name}.png")
 
 
 if __name__ == "__main__":

@@ -80,9 +80,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
         riders = [name for name, kind in KINDS.items() if kind.stands]
         subject = random_thing(rng, riders, plain=rng.random() < 0.7)
         return Scene(subject, RELATIONS[0], random_thing(rng, carriers, plain=True))
-    return Scene(
-        random_thing(rng, plain=rng.random() < 0.7), RELATIONS[1], random_thing(rng, plain=rng.random() < 0.7)
-    )
+    return Scene(random_thing(rng, plain=rng.random() < 0.7), RELATIONS[1], random_thing(rng, plain=rng.random() < 0.7))
 
 
 def training_scene(rng: np.random.Generator) -> Scene:

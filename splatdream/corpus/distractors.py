@@ -50,14 +50,21 @@ def near_scenes(scene: Scene, rng: np.random.Generator) -> list[Scene]:
     return edits
 
 
+def _bag(words: str) -> list[str]:
+    """The words without their order and articles: equal for captions that differ by a swap."""
+    return sorted(word for word in words.split() if word not in ("a", "an"))
+
+
 def distractors(scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` captions that are wrong for the scene, at least half of them near ones."""
+    """`count` captions that are wrong for the scene, half of them near ones, all swaps of colours among these."""
     right = caption(scene)
     near: dict[str, None] = {}
     for _ in range(60):
         near.update(dict.fromkeys(caption(edit) for edit in near_scenes(scene, rng)))
     near.pop(right, None)
-    chosen = [str(words) for words in rng.permutation(list(near))[: count - count // 2]]
+    swapped = [words for words in near if _bag(words) == _bag(right)]
+    others = [str(words) for words in rng.permutation([words for words in near if words not in swapped])]
+    chosen = (swapped + others)[: count - count // 2]
     while len(chosen) < count:
         words = caption(random_scene(rng))
         if words != right and words not in chosen:

@@ -29,7 +29,7 @@ def _stage(inside: int, outside: int) -> nn.Sequential:
 
 
 class Eye(nn.Module):
-    """Pictures (B H W 3) in [0, 1] to one vector each; where things are is kept (4 x 4 cells are read, not averaged)."""
+    """Pictures (B H W 3) in [0, 1] to one vector each; it reads 4 x 4 cells, so where things are is kept."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Judge(nn.Module):
         self.indices = {word: index + 1 for index, word in enumerate(words)}
         self.eye = Eye(32, 192)
         self.reader = Reader(len(words), 128, 192)
-        self.side_eye = Eye(24, len(SIDES))
+        self.side_eye = Eye(16, len(SIDES))
         self.log_temperature = nn.Parameter(torch.tensor(-2.5))
 
     def read(self, captions: list[str]) -> Float[Tensor, "B E"]:
