@@ -84,7 +84,9 @@ class AutoencoderRun:
                 return
             fraction = self.step / self.total
             warm = min(1.0, (self.step + 1) / 100)
-            self.optimiser.param_groups[0]["lr"] = 2e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            self.optimiser.param_groups[0]["lr"] = (
+                2e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            )
             images = images.to(self.model.device).contiguous(memory_format=torch.channels_last)
             latents = self.model.encode(images).latents
             noise = torch.randn(latents.shape, generator=generator).to(latents)

@@ -148,7 +148,7 @@ class DenoiserRun:
 
 @torch.no_grad()
 def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, device: str = "cpu"):
-    """Raw latents (S C h w) in half precision and token ids (S, WINDOW) of all pictures, each shard's kept beside it."""
+    """Raw latents (S C h w), in half precision and kept beside each shard, and token ids (S, WINDOW)."""
     from splatdream.train.pictures import load_shard
 
     latents, ids = [], []

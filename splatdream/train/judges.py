@@ -16,7 +16,7 @@ from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.inspect.judge import LOOK, SIDES, Judge
 
-NEAR = 4
+NEAR = 3
 """Near misses per picture in the contrastive loss."""
 
 
@@ -61,6 +61,14 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 def judge_loss(judge: Judge, lesson: Lesson, generator: torch.Generator) -> tuple[Tensor, float]:
     """The symmetric contrastive loss with near misses plus the side loss, and how often the right caption wins."""
     images = jitter(lesson.images, generator)
+    loss, right = caption_loss(judge, images, lesson)
+    fronted = lesson.sides >= 0
+    if bool(fronted.any()):
+        loss = loss + cross_entropy(judge.side_eye(images[fronted]), lesson.sides[fronted])
+    return loss, right
+
+
+def caption_loss(judge: Judge, images: Tensor, lesson: Lesson) -> tuple[Tensor, float]:
     count = len(images)
     seen = judge.look(images)
     read = judge.read(lesson.captions + [words for row in lesson.near for words in row])
@@ -69,13 +77,12 @@ def judge_loss(judge: Judge, lesson: Lesson, generator: torch.Generator) -> tupl
     logits = scale * torch.cat([seen @ right.T, torch.einsum("be,bne->bn", seen, wrong)], dim=1)
     target = torch.arange(count)
     loss = cross_entropy(logits, target) + cross_entropy(logits[:, :count].T, target)
-    fronted = lesson.sides >= 0
-    if bool(fronted.any()):
-        loss = loss + cross_entropy(judge.side_eye(images[fronted]), lesson.sides[fronted])
     return loss, float((logits.argmax(1) == target).float().mean())
 
 
-def train_judges(lessons: list[Lesson], steps: int, seed: int, rate: float = 1.5e-3) -> Iterator[tuple[int, float, Judge]]:
+def train_judges(
+    lessons: list[Lesson], steps: int, seed: int, rate: float = 1.5e-3
+) -> Iterator[tuple[int, float, Judge]]:
     """Yields (step, share of right captions that won, judge); lessons are shuffled and repeated."""
     torch.manual_seed(seed)  # torch initialises its layers from the global generator
     judge = Judge(vocabulary())

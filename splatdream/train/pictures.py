@@ -90,6 +90,4 @@ def make_shards(folder: Path, shards: int, size: int, *, per_shard: int = 2000, 
 
 def load_shard(path: Path) -> Pictures:
     with np.load(path) as stored:
-        return Pictures(
-            stored["images"], stored["captions"].tolist(), stored["azimuths"], stored["elevations"]
-        )
+        return Pictures(stored["images"], stored["captions"].tolist(), stored["azimuths"], stored["elevations"])
