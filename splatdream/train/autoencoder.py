@@ -22,6 +22,8 @@ from splatdream.train.pictures import load_shard
 LATENT_CHANNELS = 8
 LATENT_NOISE = 0.08
 CROP = 64
+RATE = 2e-3
+STEPS_PER_SHARD = 40
 
 
 def new_autoencoder(channels: int = 32) -> AutoencoderTiny:
@@ -44,20 +46,14 @@ def reconstruction_loss(output: Float[Tensor, "B 3 H W"], target: Float[Tensor, 
     return loss
 
 
-def _crops(shards: list[Path], batch: int, rng: np.random.Generator) -> Iterator[Float[Tensor, "B 3 h w"]]:
-    """Endless crops in [-1, 1]; plain background is mostly passed over."""
-    while True:
-        for path in rng.permutation(np.array(shards, dtype=object)):
-            images = load_shard(path).images
-            for _ in range(len(images) // batch):
-                rows = rng.integers(0, len(images), 2 * batch)
-                corners = rng.integers(0, images.shape[1] - CROP + 1, (2 * batch, 2))
-                crops = np.stack(
-                    [images[i, y : y + CROP, x : x + CROP] for i, (y, x) in zip(rows, corners, strict=True)]
-                )
-                busy = np.argsort(-crops.std(axis=(1, 2)).sum(1), kind="stable")[: batch - batch // 16]
-                chosen = np.concatenate([busy, rng.integers(0, 2 * batch, batch // 16)])
-                yield torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+def random_crops(images: np.ndarray, batch: int, rng: np.random.Generator) -> Float[Tensor, "B 3 h w"]:
+    """Crops in [-1, 1] of 8-bit pictures (S H W 3); plain background is mostly passed over."""
+    rows = rng.integers(0, len(images), 2 * batch)
+    corners = rng.integers(0, images.shape[1] - CROP + 1, (2 * batch, 2))
+    crops = np.stack([images[i, y : y + CROP, x : x + CROP] for i, (y, x) in zip(rows, corners, strict=True)])
+    busy = np.argsort(-crops.std(axis=(1, 2)).sum(1), kind="stable")[: batch - batch // 16]
+    chosen = np.concatenate([busy, rng.integers(0, 2 * batch, batch // 16)])
+    return torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 @dataclass
@@ -73,20 +69,22 @@ class AutoencoderRun:
     def new(cls, total: int, seed: int) -> "AutoencoderRun":
         torch.manual_seed(seed)  # diffusers initialises its layers from the global generator
         model = new_autoencoder().to(memory_format=torch.channels_last)
-        return cls(model, torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.99)), total)
+        return cls(model, torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.99)), total)
+
+    def rate_now(self) -> float:
+        warm = min(1.0, (self.step + 1) / 100)
+        return RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.total))))
 
     def train(self, shards: list[Path], batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`."""
-        rng = np.random.default_rng([seed, self.step])
-        generator = torch.Generator().manual_seed(seed + self.step)
-        for images in _crops(shards, batch, rng):
-            if self.step >= self.total:
-                return
-            fraction = self.step / self.total
-            warm = min(1.0, (self.step + 1) / 100)
-            self.optimiser.param_groups[0]["lr"] = (
-                2e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
-            )
+        generator, opened, pictures = torch.Generator(), None, None
+        while self.step < self.total:
+            generator.manual_seed(seed * 1_000_003 + self.step)
+            path = shards[self.step // STEPS_PER_SHARD % len(shards)]
+            if path != opened:
+                opened, pictures = path, load_shard(path).images
+            self.optimiser.param_groups[0]["lr"] = self.rate_now()
+            images = random_crops(pictures, batch, np.random.default_rng([seed, self.step]))
             images = images.to(self.model.device).contiguous(memory_format=torch.channels_last)
             latents = self.model.encode(images).latents
             noise = torch.randn(latents.shape, generator=generator).to(latents)

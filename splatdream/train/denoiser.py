@@ -116,8 +116,9 @@ class DenoiserRun:
     def train(self, latents: Tensor, ids: Tensor, batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`; `latents` (S C h w) are scaled to unit deviation, `ids` (S, WINDOW)."""
         device = next(self.model.parameters()).device
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + self.step)
+        generator = torch.Generator()
         while self.step < self.total:
+            generator.manual_seed(seed * 1_000_003 + self.step)
             rows = torch.randint(len(latents), (batch,), generator=generator)
             picked, words = latents[rows].float().to(device), ids[rows].to(device)
             self.optimiser.param_groups[0]["lr"] = self.rate_now()

@@ -1,0 +1,81 @@
+"""Training data and training runs: the same for the same seed, and resumable without a trace."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from splatdream.corpus.captions import DEGRADATIONS, vocabulary
+from splatdream.train import denoiser
+from splatdream.train.autoencoder import CROP, random_crops
+from splatdream.train.degrade import degrade
+from splatdream.train.denoiser import Denoiser, DenoiserRun
+from splatdream.train.pictures import load_shard, make_pictures, make_shards
+from splatdream.train.text import WINDOW, new_tokenizer, tokens
+
+
+def test_the_same_seed_draws_the_same_pictures() -> None:
+    one, same, other = make_pictures(6, 32, 5), make_pictures(6, 32, 5), make_pictures(6, 32, 6)
+    assert np.array_equal(one.images, same.images)
+    assert one.captions == same.captions
+    assert not np.array_equal(one.images, other.images)
+
+
+def test_captions_speak_the_vocabulary_and_some_are_empty() -> None:
+    captions = make_pictures(300, 8, 1).captions
+    words = set(" ".join(captions).replace(",", " ").split())
+    assert words <= set(vocabulary())
+    # A tenth of 300 with a standard deviation of 5.
+    assert 10 < sum(not caption or caption in DEGRADATIONS for caption in captions) < 55
+
+
+def test_shards_are_kept_and_read_back(tmp_path) -> None:
+    (path,) = make_shards(tmp_path, 1, 16, per_shard=4, processes=1)
+    stamp = path.stat().st_mtime_ns
+    make_shards(tmp_path, 1, 16, per_shard=4, processes=1)
+    assert path.stat().st_mtime_ns == stamp
+    assert np.array_equal(load_shard(path).images, make_pictures(4, 16, 0).images)
+
+
+@pytest.mark.parametrize("word", DEGRADATIONS)
+def test_every_degradation_changes_the_picture_and_keeps_its_range(word) -> None:
+    image = torch.from_numpy(make_pictures(2, 64, 3).images[0]).float() / 255
+    spoiled = degrade(image, word, torch.Generator().manual_seed(0))
+    assert spoiled.min() >= 0
+    assert spoiled.max() <= 1
+    assert (spoiled - image).abs().mean() > 0.002
+
+
+def test_crops_prefer_the_object_to_the_background() -> None:
+    images = make_pictures(8, 128, 2).images
+    crops = random_crops(images, 32, np.random.default_rng(0))
+    assert crops.shape == (32, 3, CROP, CROP)
+    assert crops.std((2, 3)).mean() > 0.8 * (torch.from_numpy(images).float() / 127.5).std((1, 2)).mean()
+
+
+def test_a_word_that_is_not_in_the_vocabulary_is_known_to_be_unknown() -> None:
+    tokenizer = new_tokenizer()
+    ids = tokens(tokenizer, ["a red mug, front view", "a frobnicated mug"])
+    assert ids.shape == (2, WINDOW)
+    assert (ids[1] == tokenizer.unk_token_id).sum() == 1
+    assert (ids[0] == tokenizer.unk_token_id).sum() == 0
+
+
+def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> None:
+    monkeypatch.setattr(denoiser, "new_unet", tiny.tiny_unet)
+    monkeypatch.setattr(denoiser, "new_text_encoder", lambda tokenizer: tiny.tiny_text_encoder(len(tokenizer)))
+    tokenizer = new_tokenizer(tiny.WORDS)
+    latents = torch.randn(8, tiny.LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(0))
+    ids = tokens(tokenizer, ["a red mug"] * 8)
+    whole = DenoiserRun.new(tokenizer, 4, 0)
+    losses = [loss for _, loss in whole.train(latents, ids, 4, 0)]
+    half = DenoiserRun.new(tokenizer, 4, 0)
+    for step, _ in half.train(latents, ids, 4, 0):
+        if step == 2:
+            break
+    resumed = DenoiserRun.new(tokenizer, 4, 1)
+    resumed.load(half.state())
+    assert [loss for _, loss in resumed.train(latents, ids, 4, 0)] == losses[2:]
+    assert isinstance(resumed.model, Denoiser)
+    for one, other in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
+        assert torch.equal(one, other)
