@@ -18,8 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from statistics import mean, median
 
-import numpy as np
 import _report as report
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor

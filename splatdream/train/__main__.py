@@ -5,8 +5,12 @@ import os
 import time
 from pathlib import Path
 
+# Torch's threads spin while they wait; on a busy machine that made steps ten times slower. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
+from splatdream.corpus.kinds import KINDS
 from splatdream.train import folder, prior
 
 
@@ -16,6 +20,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=3.0, help="wall clock of this call, all stages together")
     parser.add_argument("--work", type=Path, default=Path("runs/train"), help="pictures and checkpoints; kept")
     parser.add_argument("--out", type=Path, default=Path("assets"), help="where the trained folder is written")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards", type=int, default=30, help="picture shards of 2000")
     parser.add_argument("--autoencoder-steps", type=int, default=2500)

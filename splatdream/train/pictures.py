@@ -1,6 +1,7 @@
 """Training data made on the spot: random scenes of the corpus, seen by the optimiser's own cameras, with captions."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -11,6 +12,7 @@ import torch
 
 from splatdream.cameras import CameraSampler, random_backgrounds, view_word
 from splatdream.corpus.captions import DEGRADATIONS, caption, training_scene
+from splatdream.corpus.kinds import KINDS
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.train.degrade import degrade
@@ -40,14 +42,14 @@ def _write_caption(words: str, azimuth: float, elevation: float, spoiled: str | 
     return words if spoiled is None else f"{words}, {spoiled}"
 
 
-def make_pictures(count: int, size: int, seed: int) -> Pictures:
-    """`count` pictures (rounded up to whole scenes), the same for the same seed."""
+def make_pictures(count: int, size: int, seed: int, kinds: Sequence[str] = tuple(KINDS)) -> Pictures:
+    """`count` pictures (rounded up to whole scenes) of things of these kinds, the same for the same seed."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     sampler = CameraSampler()
     images, captions, azimuths, elevations = [], [], [], []
     for _ in range(-(-count // VIEWS_PER_SCENE)):
-        scene = training_scene(rng)
+        scene = training_scene(rng, kinds)
         cameras = sampler(VIEWS_PER_SCENE, size, generator)
         backgrounds = random_backgrounds(VIEWS_PER_SCENE, generator)
         drawn = render_truth(build(scene), cameras).over(backgrounds[:, None, None])
@@ -62,9 +64,9 @@ def make_pictures(count: int, size: int, seed: int) -> Pictures:
     return Pictures(np.stack(images), captions, np.array(azimuths), np.array(elevations))
 
 
-def _make_shard(path: Path, count: int, size: int, seed: int) -> Path:
+def _make_shard(path: Path, count: int, size: int, seed: int, kinds: Sequence[str]) -> Path:
     torch.set_num_threads(1)
-    pictures = make_pictures(count, size, seed)
+    pictures = make_pictures(count, size, seed, kinds)
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
@@ -77,11 +79,19 @@ def _make_shard(path: Path, count: int, size: int, seed: int) -> Path:
     return path
 
 
-def make_shards(folder: Path, shards: int, size: int, *, per_shard: int = 2000, processes: int = 2) -> list[Path]:
+def make_shards(
+    folder: Path,
+    shards: int,
+    size: int,
+    *,
+    kinds: Sequence[str] = tuple(KINDS),
+    per_shard: int = 2000,
+    processes: int = 2,
+) -> list[Path]:
     """Shards of pictures under `folder`, seeded by their number; those already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"pictures-{size}-{k:04d}.npz" for k in range(shards)]
-    missing = [(path, per_shard, size, k) for k, path in enumerate(paths) if not path.exists()]
+    missing = [(path, per_shard, size, k, kinds) for k, path in enumerate(paths) if not path.exists()]
     if missing:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             list(pool.map(_make_shard, *zip(*missing, strict=True)))

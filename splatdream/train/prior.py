@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splatdream.corpus.captions import vocabulary
 from splatdream.train.autoencoder import AutoencoderRun
 from splatdream.train.denoiser import DenoiserRun, encode_shards
 from splatdream.train.folder import write_prior
@@ -27,14 +28,16 @@ def train_prior(options: argparse.Namespace, deadline: float) -> bool:
 
     An unfinished UNet's averaged weights are worth looking at, so they are written too.
     """
-    shards = make_shards(options.work / "pictures", options.shards, SIZE, processes=options.processes)
+    shards = make_shards(
+        options.work / "pictures", options.shards, SIZE, kinds=tuple(options.kinds), processes=options.processes
+    )
     autoencoder = AutoencoderRun.new(options.autoencoder_steps, options.seed)
     autoencoder.model.to(options.device)
     steps = autoencoder.train(shards, options.batch, options.seed)
     if not follow("autoencoder", autoencoder, steps, options.work / "autoencoder.pt", deadline):
         return False
     vae = autoencoder.model.eval().requires_grad_(False)
-    tokenizer = new_tokenizer()
+    tokenizer = new_tokenizer(vocabulary(options.kinds))
     latents, ids = encode_shards(shards, vae, tokenizer, options.device)
     deviation = float(latents[:4000].float().std())
     run = DenoiserRun.new(tokenizer, options.steps, options.seed)
