@@ -5,12 +5,12 @@
     python benchmarks/quality.py --set distill=sds:guidance_scale=30
 
 Every (row, prompt) is a cell kept under --work as JSON with its pictures, so a run can be stopped and taken up again;
-a changed recipe is another row. The table says machine, date and commit; the contact sheet stands beside the truth.
+a changed recipe, and other weights of the prior or of the judges, make another cell. The table says machine, date and
+commit; the contact sheet stands beside the truth.
 """
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from splatdream import runs
 from splatdream.cameras import Cameras
 from splatdream.catalog import find
 from splatdream.contracts import Condition, Gradient, View
@@ -36,6 +38,7 @@ from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import Look, judging_cameras, read_scenes, score, turning_cameras
 from splatdream.priors import builtin_folder, load_prior
+from splatdream.priors.words import choose_prior
 from splatdream.recipe import Recipe, preset
 from splatdream.schedule import Prediction, Schedule
 from splatdream.splats import Splats
@@ -107,7 +110,9 @@ def look_through_autoencoder(scene: Scene, prior) -> Look:
         colours, alphas = look_at_truth(scene)(cameras)
         with torch.no_grad():
             decoded = prior.decode(prior.encode(colours + (1 - alphas) * GREY)).clamp(0, 1)
-        return decoded - (1 - alphas) * GREY, alphas
+        # A prior of another size than the yardstick's enlarged the pictures before it looked.
+        decoded = interpolate(decoded.permute(0, 3, 1, 2), alphas.shape[1:3], mode="bilinear", antialias=True)
+        return decoded.permute(0, 2, 3, 1) - (1 - alphas) * GREY, alphas
 
     return look
 
@@ -177,7 +182,9 @@ def run_cell(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, j
     began = time.monotonic()
     look = make_look(row, scenes, index, recipe, prior, renderer, cell)
     seconds = time.monotonic() - began
-    scores = score(look, scenes[index], judge) | {"seconds": seconds, "prompt": caption(scenes[index])}
+    memory = runs.peak_memory()
+    scores = score(look, scenes[index], judge)
+    scores |= {"seconds": seconds, "memory": memory, "prompt": caption(scenes[index])}
     colours, alphas = look(judging_cameras()[[0, 4, 7, 11]])
     strip = torch.cat(list((colours + (1 - alphas) * 0.75).clamp(0, 1)), dim=1)
     Image.fromarray((strip * 255).byte().numpy()).save(cell.with_suffix(".png"))
@@ -236,7 +243,9 @@ def main() -> None:
     options = parser.parse_args()
 
     judge = Judge.load(ASSETS / "judge") if (ASSETS / "judge").exists() else None
-    prior = load_prior(options.prior, "", device="cpu")
+    first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
+    prior = load_prior(options.prior, "", device="cpu", view_words=first.view_words)
+    weights = [runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge")]
     options.work.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], list[dict]] = {}
     strips: dict[tuple[str, str], list[Path]] = {}
@@ -245,7 +254,7 @@ def main() -> None:
         for row in options.rows:
             for index, scene in enumerate(scenes):
                 recipe = preset(options.quality, caption(scene), seed=options.seed).set(options.set)
-                key = sha256(json.dumps([row, name, asdict(recipe), options.prior], sort_keys=True).encode())
+                key = sha256(json.dumps([row, name, asdict(recipe), options.prior, weights], sort_keys=True).encode())
                 cell = options.work / f"{name}-{index:02d}-{row.replace(' ', '-')}-{key.hexdigest()[:10]}.json"
                 fresh = not cell.exists()
                 scores = (
@@ -258,8 +267,7 @@ def main() -> None:
                     flush=True,
                 )
 
-    first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
-    text = [report.header(), f"recipe: {options.quality} {options.set}", "", summary(cells, options.rows), ""]
+    text = [f"recipe: {options.quality} {options.set}", "", summary(cells, options.rows), ""]
     ours = options.rows[0]
     text += [way_to_ceiling(cells, ours, name, column) for name in options.list for column in ("iou", "psnr")]
     worst = sorted((c for name in options.list for c in cells.get((ours, name), [])), key=lambda c: c["iou"])[:3]
@@ -267,7 +275,9 @@ def main() -> None:
         "",
         "worst three: " + "; ".join(f"{c['prompt']} (iou {c['iou']:.2f}, psnr {c['psnr']:.1f})" for c in worst),
     ]
-    text += [f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"]
+    peaks = [c["memory"] for name in options.list for c in cells.get((ours, name), []) if c["memory"]]
+    if peaks:
+        text += [f"peak memory of the process that computed {ours}: {max(peaks) / 1e9:.2f} GB"]
     print("\n".join(text))
     data = {"recipe": asdict(first), "cells": {f"{row}|{name}": scores for (row, name), scores in cells.items()}}
     report.save(options.name, "\n".join(text), data, options.out)

@@ -43,8 +43,8 @@ def render(
     """Draw a splat from all around, as one sheet or as a film."""
     from splatdream.recipe import Recipe
 
-    outputs = outputs or [file.with_suffix(".png")]
     check_source(file)
+    outputs = outputs or [file.with_suffix(".png")]
     with refusing():
         for output in outputs:
             choose("picture suffix", output.suffix.lower(), list(PICTURES))

@@ -68,7 +68,7 @@ def from_file(file: Path, quality: str | None, prompt: str | None) -> Recipe:
     recipe = Recipe.from_toml(file, **({"prompt": prompt} if prompt is not None else {}))
     if quality is None:
         return recipe
-    written = tomllib.loads(file.read_text(encoding="utf-8")).keys() - {"prompt"}
+    written = tomllib.loads(file.read_text(encoding="utf-8-sig")).keys() - {"prompt"}
     return preset(quality, recipe.prompt, **{key: getattr(recipe, key) for key in written})
 
 

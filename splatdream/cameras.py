@@ -115,7 +115,7 @@ class CameraSampler:
 
     Azimuths are stratified over the batch with one random offset, elevations are uniform on the sphere within their
     range (uniform in the sine; ProlificDreamer's sampler maps the range wrongly), the rest uniform. The defaults show a
-    unit sphere whole: it fills 0.78 to 0.95 of the picture's height.
+    unit sphere whole: it fills 0.75 to 0.96 of the picture's height.
     """
 
     elevation_range: tuple[float, float] = (radians(-15), radians(75))

@@ -70,8 +70,8 @@ def choose(what: str, name: str, choices: list[str]) -> str:
     if name in choices:
         return name
     near = get_close_matches(name, choices, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {name!r}{hint}; the choices are {', '.join(choices)}")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}{hint}")
 
 
 def find(kind: str, name: str) -> Any:
@@ -108,7 +108,10 @@ def parse(text: str, like: Any, name: str) -> Any:
             if len(values) != len(like):
                 raise ValueError
             return values
-        return text if isinstance(like, str) else type(like)(text)
+        value = text if isinstance(like, str) else type(like)(text)
+        if value != value:  # NaN; infinity may mean "no limit"
+            raise ValueError
+        return value
     except (KeyError, ValueError) as error:
         shape = "LOW..HIGH" if isinstance(like, tuple) else f"a {type(like).__name__}"
         raise ValueError(f"{name} is {shape}, like {like!r}; got {text!r}") from error

@@ -70,13 +70,14 @@ def dream(
     gradient is not finite.
     """
     device = pick_device(recipe)
-    prior = prior or load_prior(recipe.prior, recipe.prompt, device=str(device), view_words=recipe.view_words)
-    renderer = renderer or find("renderer", pick_renderer(recipe, device))
-    distiller = distiller or configured("distiller", recipe.distill)
-    densifier = densifier or configured("densifier", recipe.densify)
-    state = state or begin(recipe, prior, distiller, densifier, splats, device)
+    words = f"{recipe.prompt} {recipe.negative_prompt}"
+    prior = prior or load_prior(recipe.prior, words, device=str(device), view_words=recipe.view_words)
+    draw: Renderer = renderer or find("renderer", pick_renderer(recipe, device))
+    rule: Distiller = distiller or configured("distiller", recipe.distill)
+    growth: Densifier = densifier or configured("densifier", recipe.densify)
+    state = state or begin(recipe, prior, rule, growth, splats, device)
     while state.step < recipe.steps:
-        yield (step := turn(recipe, state, prior, renderer, distiller, densifier))
+        yield (step := turn(recipe, state, prior, draw, rule, growth))
         state = step.state
 
 
@@ -90,13 +91,12 @@ def begin(
 ) -> State:
     """The state before the first step: an initial cloud, zero moments, generators seeded from the recipe's one seed."""
     generators = {part: torch.Generator().manual_seed(crc32(f"{recipe.seed} {part}".encode())) for part in PARTS}
-    if splats is None:
-        splats = find("init", recipe.init)(recipe.count, generators["init"])
-    splats = splats.to(device)
+    cloud: Splats = find("init", recipe.init)(recipe.count, generators["init"]) if splats is None else splats
+    cloud = cloud.to(device)
     return State(
-        splats=splats,
-        optimiser=SplatOptimiser.init(splats, learning_rates(recipe, 0.0)),
-        densifier=densifier.init(splats),
+        splats=cloud,
+        optimiser=SplatOptimiser.init(cloud, learning_rates(recipe, 0.0)),
+        densifier=densifier.init(cloud),
         rule=distiller.init(prior, generators["rule"]),
         generators=generators,
     )
@@ -183,18 +183,19 @@ def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render
 
 def regularisation(recipe: Recipe, splats: Splats, render: Render) -> Float[Tensor, ""]:
     """The weighted regularisers of the recipe; those of weight 0 are not computed."""
+    count = len(splats)  # means over Gaussians become sums, as the rule's gradient is a sum over latents
     terms = {
-        "weight_opacity": lambda: opacity_entropy(splats.opacities),
-        "weight_scale": lambda: scale_penalty(splats.scales),
-        "weight_anisotropy": lambda: anisotropy(splats.scales),
-        "weight_position": lambda: outside_ball(splats.means),
+        "weight_opacity": lambda: count * opacity_entropy(splats.opacities),
+        "weight_scale": lambda: count * scale_penalty(splats.scales),
+        "weight_anisotropy": lambda: count * anisotropy(splats.scales),
+        "weight_position": lambda: count * outside_ball(splats.means),
         "weight_smooth": lambda: total_variation(render.depths),
     }
     loss = splats.means.new_zeros(())
     for name, term in terms.items():
         weight = getattr(recipe, name)
         if weight:
-            loss = loss + weight * len(splats) * term()
+            loss = loss + weight * term()
     return loss
 
 

@@ -170,5 +170,10 @@ def check_names(given, known) -> None:
 
 
 def exponential_decay(initial: float, final: float, progress: float) -> float:
-    """A learning rate that falls from `initial` to `final` by equal factors while progress runs from 0 to 1."""
+    """A learning rate that falls from `initial` to `final` by equal factors while progress runs from 0 to 1.
+
+    Two zeros stay zero: a frozen parameter.
+    """
+    if initial == final:
+        return initial
     return initial * (final / initial) ** min(max(progress, 0.0), 1.0)

@@ -57,10 +57,10 @@ class Recipe:
         for text in (self.prompt, self.negative_prompt):
             if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
                 raise ValueError(f"the prompt {text!r} holds bytes that are no UTF-8 text")
-        positive = ("steps", "inner_steps", "views", "count", "coarse_size")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        least = {"steps": 1, "inner_steps": 1, "views": 1, "count": 2, "coarse_size": 1, "size": 0}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be at least {lowest}; got {getattr(self, name)}")
         for field in fields(self):
             value = getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,)
@@ -68,6 +68,11 @@ class Recipe:
                 raise ValueError(f"{field.name} must be finite; got {value}")
             if field.name.startswith(("lr_", "weight_")) and min(numbers) < 0:
                 raise ValueError(f"{field.name} must not be negative; got {value}")
+        for name in ("coarse_until", "background_tint"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
+        if 0.0 in self.lr_means and self.lr_means != (0.0, 0.0):
+            raise ValueError(f"lr_means falls by equal factors, so one end alone cannot be 0; got {self.lr_means}")
         if not 0.0 <= self.t_min < min(self.t_max) or max(self.t_max) > 1.0:
             raise ValueError(f"need 0 <= t_min < t_max <= 1; got t_min {self.t_min} and t_max {self.t_max}")
         limits = {"elevation": (-90.0, 90.0), "distance": (1.05, 100.0), "fov": (1.0, 150.0), "background": (0.0, 1.0)}
@@ -97,18 +102,18 @@ class Recipe:
     def from_toml(cls, path: str | Path, **changes: Any) -> "Recipe":
         """The recipe in a file; `changes` win. ValueError where the file is no recipe."""
         try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows editors add a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a TOML file: {error}") from error
         for key in table:
             choose(f"recipe key in {path}", key, keys())
-        table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()} | changes
-        if "prompt" not in table:
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()} | changes
+        if "prompt" not in values:
             raise ValueError(f'{path} has no prompt; add prompt = "..." or give one on the command line')
         defaults = {field.name: field.default for field in fields(cls)}
-        for key, value in table.items():
-            table[key] = _checked(key, value, defaults[key] if key != "prompt" else "")
-        return cls(**table)
+        for key, value in values.items():
+            values[key] = _checked(key, value, defaults[key] if key != "prompt" else "")
+        return cls(**values)
 
 
 def keys() -> list[str]:

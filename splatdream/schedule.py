@@ -64,7 +64,7 @@ class Prediction:
 
     @property
     def eps(self) -> Float[Tensor, "B *rest"]:
-        """The predicted noise. ValueError where sigma = 0 hides it, or where alpha = 0 makes eps carry nothing."""
+        """The predicted noise. ValueError where sigma = 0 hides it from a prior that predicts x_0."""
         if self.kind == "epsilon":
             return self.value
         if self.kind == "v_prediction":

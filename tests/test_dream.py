@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from exact import FinitePrior, oracle
+from tiny import tiny_prior_folder
 
 from splatdream.cameras import orbit
 from splatdream.corpus.scenes import Scene, Thing, build
@@ -47,10 +48,11 @@ def last(steps) -> State:
 def test_a_perfect_prior_makes_the_object(rule) -> None:
     solid = build(Scene(Thing("snowman", hat="red")))
     prior = oracle(solid, SIZE)
-    states = [step.state for step in dream(RECIPE, prior=prior, distiller=rule)]
+    states = [step.state for step in dream(RECIPE.replace(steps=140), prior=prior, distiller=rule)]
     before, after = silhouette_iou(states[0].splats, solid), silhouette_iou(states[-1].splats, solid)
-    # 250 Gaussians at 32 pixels reach about 0.8; the initial ball has about 0.5.
-    assert after > 0.7 > before + 0.05
+    # The initial grey ball has about 0.4; thin arms at 32 pixels keep 300 Gaussians from 1.
+    assert before < 0.5
+    assert after > 0.8
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
@@ -102,3 +104,9 @@ def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> Non
     good = oracle(build(Scene(Thing("ball"))), SIZE)
     with pytest.raises(FloatingPointError, match="step 0"):
         next(dream(RECIPE, prior=Broken(good.pictures, SIZE)))
+
+
+def test_the_negative_prompt_may_not_hold_words_that_the_prior_does_not_know(tmp_path) -> None:
+    folder = tiny_prior_folder(tmp_path)
+    with pytest.raises(ValueError, match="'gloomy'"):
+        next(dream(RECIPE.replace(prompt="a red mug", negative_prompt="gloomy", prior=str(folder))))

@@ -111,6 +111,10 @@ def test_a_scheduled_rate_acts_on_the_next_step_only_where_it_is_set():
     assert not torch.equal(moved.sh0, cloud().sh0)
 
 
+def test_a_rate_that_is_zero_at_both_ends_freezes() -> None:
+    assert [exponential_decay(0.0, 0.0, progress) for progress in (0.0, 0.5, 1.0)] == [0.0, 0.0, 0.0]
+
+
 def test_exponential_decay_falls_by_equal_factors():
     values = [exponential_decay(1e-2, 1e-4, progress) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
     ratios = [after / before for before, after in pairwise(values)]

@@ -57,6 +57,12 @@ def test_a_key_left_out_of_a_file_has_its_default(tmp_path) -> None:
     assert Recipe.from_toml(path) == Recipe("a mug", lr_colours=1.0, t_max=(1.0, 0.5))
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b'\xef\xbb\xbfprompt = "a mug"\n')
+    assert Recipe.from_toml(path) == Recipe("a mug")
+
+
 def test_an_unknown_key_is_told_with_the_nearest(tmp_path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('prompt = "a mug"\nstpes = 3\n')
@@ -108,6 +114,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps must be at least 1"),
     ({"views": -1}, "views must be at least 1"),
     ({"lr_means": (0.1, -0.1)}, "lr_means must not be negative"),
+    ({"lr_means": (0.0, 0.1)}, "one end alone cannot be 0"),
+    ({"count": 1}, "count must be at least 2"),
+    ({"size": -8}, "size must be at least 0"),
+    ({"coarse_until": 1.5}, r"coarse_until must lie within 0\.\.1"),
+    ({"background_tint": -0.1}, "background_tint must lie within"),
     ({"weight_scale": float("inf")}, "weight_scale must be finite"),
     ({"t_min": 0.6, "t_max": (0.9, 0.5)}, "t_min < t_max"),
     ({"t_max": (1.5, 0.5)}, "t_max <= 1"),

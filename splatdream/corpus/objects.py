@@ -72,7 +72,8 @@ def solid(parts: list[Painted]) -> Solid:
     albedos = [[COLOURS[part.paint.colour], COLOURS[part.paint.second]] for part in final]
     for pair, part in zip(albedos, final, strict=True):
         if part.paint.surface == "wooden":
-            pair[1] = tuple(0.72 * channel for channel in pair[0])
+            red, green, blue = pair[0]
+            pair[1] = (0.72 * red, 0.72 * green, 0.72 * blue)
     return Solid(
         vertices=np.concatenate([part.mesh.vertices for part in final]).astype(np.float32),
         normals=np.concatenate([part.mesh.normals for part in final]).astype(np.float32),

@@ -47,6 +47,12 @@ def due(step: int, total_steps: int, *, start: float, stop: float, every: float)
     return first < step <= last and (step - first) % period == 0
 
 
+def check_cap(cap: int) -> None:
+    """ValueError for a cap that leaves nothing."""
+    if cap < 1:
+        raise ValueError(f"cap must be at least 1; got {cap}")
+
+
 def strongest(opacities: Float[Tensor, " N"], cap: int) -> Int[Tensor, " M"]:
     """The rows that stay when there is room for `cap`, in their old order: the lowest opacities go first.
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from splatdream.contracts import Render
-from splatdream.densify import State, due, normal, rotate, strongest
+from splatdream.densify import State, check_cap, due, normal, rotate, strongest
 from splatdream.optim import SplatOptimiser
 from splatdream.splats import Splats, logit
 
@@ -41,6 +41,9 @@ class GradientGrowth:
     start: float = 0.05
     stop: float = 0.75
     every: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_cap(self.cap)
 
     def init(self, splats: Splats) -> State:
         """Sums of gradient norms, numbers of views that saw each Gaussian, largest radii; all zero."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdream.contracts import Render
-from splatdream.densify import State, due, normal, rotate, strongest
+from splatdream.densify import State, check_cap, due, normal, rotate, strongest
 from splatdream.optim import SplatOptimiser
 from splatdream.splats import Splats, logit
 
@@ -30,8 +30,8 @@ class MCMC:
     """Relocate the dead, grow by `growth` up to `cap`, shake the faint.
 
     `start`, `stop` and `every` are fractions of the run and govern the rows; noise falls at every step, scaled by
-    `noise` times the learning rate of the means. The paper has 5e5 at a rate of 1.6e-4; rates in score distillation
-    are some 25 times higher, and the default keeps the product. At the cap the lowest opacities go first.
+    `noise` times the learning rate of the means. The paper has 5e5 at a rate of 1.6e-4; the recipe's rate ends
+    25 times higher, and the default keeps the product there. At the cap the lowest opacities go first.
     """
 
     cap: int = 20_000
@@ -41,6 +41,9 @@ class MCMC:
     start: float = 0.05
     stop: float = 0.85
     every: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_cap(self.cap)
 
     def init(self, splats: Splats) -> State:
         return {}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import pi, radians
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from splatdream.corpus.distractors import distractors
 from splatdream.corpus.kinds import KINDS
 from splatdream.corpus.palette import COLOURS, SURFACES
 from splatdream.corpus.scenes import RELATIONS, Scene, Thing, build
-from splatdream.corpus.truth import render_truth
+from splatdream.corpus.truth import Solid, render_truth
 from splatdream.inspect.compare import GREY, comparison, silhouette_iou
 from splatdream.inspect.judge import Judge
 
@@ -42,7 +43,8 @@ def _scene(entry: dict) -> Scene:
 
 def _thing(entry: dict) -> Thing:
     slot = entry.get("slot")
-    return Thing(**(entry | {"slot": tuple(slot) if slot else None}))
+    words: dict[str, Any] = entry | {"slot": tuple(slot) if slot else None}
+    return Thing(**words)
 
 
 def judging_cameras() -> Cameras:
@@ -60,12 +62,15 @@ def turning_cameras() -> Cameras:
     return around(azimuths, radians(12) * ones, 3.4 * ones, radians(40) * ones, SIZE)
 
 
-def turned(cameras: Cameras, angle: float) -> Cameras:
-    """The same views of an object that was turned by `angle` about the vertical axis."""
-    rotation = torch.eye(4)
+def turned(solid: Solid, angle: float) -> Solid:
+    """The object turned by `angle` about the vertical axis, under the light that stays where it is.
+
+    Turning the cameras instead would turn the light too: a ball, whose silhouette fits at every angle, would then be
+    compared with one that is lit from somewhere else.
+    """
     c, s = np.cos(angle), np.sin(angle)
-    rotation[:2, :2] = torch.tensor([[c, -s], [s, c]])
-    return replace(cameras, viewmats=cameras.viewmats @ rotation)
+    rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    return replace(solid, vertices=solid.vertices @ rotation.T, normals=solid.normals @ rotation.T)
 
 
 def best_turn(look: Look, scene: Scene) -> float:
@@ -75,7 +80,7 @@ def best_turn(look: Look, scene: Scene) -> float:
     solid, cameras = build(scene), turning_cameras()
     _, alphas = look(cameras)
     angles = np.radians(np.arange(0, 360, 15))
-    fits = [silhouette_iou(alphas, render_truth(solid, turned(cameras, float(a))).alphas) for a in angles]
+    fits = [silhouette_iou(alphas, render_truth(turned(solid, float(a)), cameras).alphas) for a in angles]
     return float(angles[int(np.argmax(fits))])
 
 
@@ -83,7 +88,7 @@ def score(look: Look, scene: Scene, judge: Judge | None) -> dict[str, float]:
     """Every column of the quality table for one result. R-precision and attributes are 0 or 1 and shares of 1."""
     cameras = judging_cameras()
     colours, alphas = look(cameras)
-    truth = render_truth(build(scene), turned(cameras, best_turn(look, scene)))
+    truth = render_truth(turned(build(scene), best_turn(look, scene)), cameras)
     row = comparison(colours, alphas, truth.images, truth.alphas)
     if judge is not None:
         images = colours + (1 - alphas) * (GREY + 0.2)
@@ -96,7 +101,8 @@ def score(look: Look, scene: Scene, judge: Judge | None) -> dict[str, float]:
 def r_precision(judge: Judge, images: Float[Tensor, "B H W 3"], scene: Scene) -> float:
     """1 where the scene's caption fits the pictures better than each of its 64 distractors, else 0."""
     captions = [caption(scene), *distractors(scene, DISTRACTORS, np.random.default_rng(0))]
-    return float(int(judge.scores(images, captions).argmax()) == 0)
+    right, *wrong = judge.scores(images, captions).tolist()
+    return float(right > max(wrong))
 
 
 def attributes(judge: Judge, images: Float[Tensor, "B H W 3"], scene: Scene) -> float:

@@ -53,8 +53,10 @@ class DiffusionPrior:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        parts = (vae.to(device), unet.to(device), text_encoder.to(device), tokenizer, scheduler)
-        return cls(*parts, view_words=view_words)
+        modules: list[torch.nn.Module] = [vae, unet, text_encoder]
+        for module in modules:
+            module.to(device)
+        return cls(vae, unet, text_encoder, tokenizer, scheduler, view_words=view_words)
 
     @property
     def device(self) -> torch.device:
@@ -70,15 +72,13 @@ class DiffusionPrior:
 
     @torch.no_grad()
     def embed(self, text: str) -> Float[Tensor, "1 L E"]:
-        """The text encoder's last hidden states, kept by text."""
+        """The text encoder's last hidden states, kept by text. ValueError where the text outgrows its window."""
         if text not in self._embeddings:
-            ids = self.tokenizer(
-                text,
-                padding="max_length",
-                max_length=self.tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            ).input_ids
+            window = self.tokenizer.model_max_length
+            ids = self.tokenizer(text, padding="max_length", max_length=window, return_tensors="pt").input_ids
+            if ids.shape[1] > window:
+                # Cutting would take the word for the view, which stands last, and nobody would know.
+                raise ValueError(f"{text!r} has {ids.shape[1]} tokens and the prior reads {window}; shorten the prompt")
             self._embeddings[text] = self.text_encoder(ids.to(self.device)).last_hidden_state
         return self._embeddings[text]
 
@@ -90,11 +90,11 @@ class DiffusionPrior:
             pixels = interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         output = self.vae.encode(pixels)
         latents = output.latents if isinstance(self.vae, AutoencoderTiny) else output.latent_dist.mode()
-        return (latents - self._shift) * self.vae.config.scaling_factor
+        return (latents - self._shift) * self._scale
 
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
         """Pictures, not clamped."""
-        pixels = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
+        pixels = self.vae.decode(latents / self._scale + self._shift).sample
         return pixels.permute(0, 2, 3, 1) * 0.5 + 0.5
 
     @torch.no_grad()
@@ -104,6 +104,10 @@ class DiffusionPrior:
         value = self.unet(latents, timesteps, encoder_hidden_states=embeddings).sample
         alpha, sigma = self.schedule.at(timesteps, latents)
         return Prediction(self.kind, value, latents, alpha, sigma)
+
+    @property
+    def _scale(self) -> float:
+        return self.vae.config.scaling_factor
 
     @property
     def _shift(self) -> float:

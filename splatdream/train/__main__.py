@@ -38,7 +38,8 @@ def main() -> None:
         finished = prior.train_prior(options, deadline)
     else:
         finished = folder.train_and_write_judges(options, deadline)
-    print("done" if finished else "out of time: the same command goes on from the last checkpoint", flush=True)
+    goes_on = "the same command goes on from the last checkpoint" if options.what == "prior" else "written as it is"
+    print("done" if finished else f"out of time: {goes_on}", flush=True)
 
 
 if __name__ == "__main__":

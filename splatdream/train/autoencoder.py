@@ -68,7 +68,7 @@ class AutoencoderRun:
     @classmethod
     def new(cls, total: int, seed: int) -> "AutoencoderRun":
         torch.manual_seed(seed)  # diffusers initialises its layers from the global generator
-        model = new_autoencoder().to(memory_format=torch.channels_last)
+        model = new_autoencoder()
         return cls(model, torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.99)), total)
 
     def rate_now(self) -> float:
@@ -77,7 +77,7 @@ class AutoencoderRun:
 
     def train(self, shards: list[Path], batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`."""
-        generator, opened, pictures = torch.Generator(), None, None
+        generator, opened, pictures = torch.Generator(), None, np.empty(0)
         while self.step < self.total:
             generator.manual_seed(seed * 1_000_003 + self.step)
             path = shards[self.step // STEPS_PER_SHARD % len(shards)]
@@ -86,9 +86,9 @@ class AutoencoderRun:
             self.optimiser.param_groups[0]["lr"] = self.rate_now()
             images = random_crops(pictures, batch, np.random.default_rng([seed, self.step]))
             images = images.to(self.model.device).contiguous(memory_format=torch.channels_last)
-            latents = self.model.encode(images).latents
+            (latents,) = self.model.encode(images, return_dict=False)
             noise = torch.randn(latents.shape, generator=generator).to(latents)
-            output = self.model.decode(latents + LATENT_NOISE * noise).sample
+            (output,) = self.model.decode(latents + LATENT_NOISE * noise, return_dict=False)
             loss = reconstruction_loss(output, images)
             self.optimiser.zero_grad()
             loss.backward()

@@ -1,5 +1,7 @@
 """Bad pictures on purpose, captioned as such, so that negative prompts mean something."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -50,7 +52,9 @@ def _uglify(image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.einsum("bchw,dc->bdhw", _warp(image, generator), mix)
 
 
-_HOW = dict(zip(DEGRADATIONS, (_blur, _saturate, _noise, _darken, _warp, _coarsen, _uglify), strict=True))
+_HOW: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = dict(
+    zip(DEGRADATIONS, (_blur, _saturate, _noise, _darken, _warp, _coarsen, _uglify), strict=True)
+)
 
 
 def degrade(image: Float[Tensor, "H W 3"], word: str, generator: torch.Generator) -> Float[Tensor, "H W 3"]:

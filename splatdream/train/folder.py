@@ -22,8 +22,10 @@ def write_prior(
     folder: Path, vae: AutoencoderTiny, deviation: float, denoiser: Denoiser, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Everything in half precision; the autoencoder's scaling factor makes latents of unit deviation."""
-    vae.register_to_config(scaling_factor=1.0 / deviation)
-    for name, module in {"vae": vae, "unet": denoiser.unet, "text_encoder": denoiser.text_encoder}.items():
+    config = dict(vae.config) | {"scaling_factor": 1.0 / deviation}
+    scaled = AutoencoderTiny.from_config(config)
+    scaled.load_state_dict(vae.state_dict())
+    for name, module in {"vae": scaled, "unet": denoiser.unet, "text_encoder": denoiser.text_encoder}.items():
         halved(module).save_pretrained(folder / name, safe_serialization=True, max_shard_size=SHARD)
     tokenizer.save_pretrained(folder / "tokenizer")
     new_scheduler().save_pretrained(folder / "scheduler")

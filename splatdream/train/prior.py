@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -24,12 +25,16 @@ EVERY = 100
 
 
 def train_prior(options: argparse.Namespace, deadline: float) -> bool:
-    """All stages within the deadline; False when time ran out first. The folder is written in either case.
+    """All stages within the deadline; False when time ran out first.
 
-    An unfinished UNet's averaged weights are worth looking at, so they are written too.
+    An unfinished UNet's averaged weights are worth looking at, so its folder is written too.
     """
     shards = make_shards(
-        options.work / "pictures", options.shards, SIZE, kinds=tuple(options.kinds), processes=options.processes
+        options.work / f"pictures-{len(options.kinds)}-{crc32(' '.join(options.kinds).encode()):08x}",
+        options.shards,
+        SIZE,
+        kinds=tuple(options.kinds),
+        processes=options.processes,
     )
     autoencoder = AutoencoderRun.new(options.autoencoder_steps, options.seed)
     autoencoder.model.to(options.device)

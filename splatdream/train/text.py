@@ -51,8 +51,8 @@ def new_text_encoder(tokenizer: PreTrainedTokenizerFast, layers: int = 3) -> CLI
             num_attention_heads=6,
             max_position_embeddings=WINDOW,
             hidden_act="gelu",
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=SPECIAL.index("<pad>"),
+            bos_token_id=SPECIAL.index("<start>"),
+            eos_token_id=SPECIAL.index("<end>"),
         )
     )

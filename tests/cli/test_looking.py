@@ -42,6 +42,7 @@ def test_one_call_writes_a_sheet_and_a_film(call, ball) -> None:
     ("words", "message"),
     [
         (["missing.ply"], "there is no file missing.ply"),
+        (["."], ". is a folder; give a file"),
         (["ball.ply", "-o", "a.jpg"], "choose one of .png, .gif"),
         (["ball.ply", "-o", "no/a.png"], "the folder no does not exist"),
         (["ball.ply", "--renderer", "dnse"], "did you mean 'dense'"),

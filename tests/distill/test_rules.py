@@ -1,5 +1,7 @@
 """Score distillation against priors whose score is exact."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from exact import FinitePrior
@@ -112,6 +114,19 @@ def test_the_injected_gradient_is_the_autograd_of_half_the_squared_residual() ->
     (by_loss,) = torch.autograd.grad(0.5 * (x - target).square().sum(), x)
     (by_injection,) = torch.autograd.grad(inject(x, (x - target).detach()), x)
     torch.testing.assert_close(by_injection, by_loss)
+
+
+def test_sdedit_aims_a_coarse_render_at_pictures_of_its_own_size() -> None:
+    prior = finite_prior()
+    fine = view_of(prior, pictures(1, 3), [400])
+    coarse = replace(fine, images=torch.zeros(1, SIZE // 2, SIZE // 2, 3))
+    whole, _ = SDEdit(1.0)(fine, prior, None, GENERATOR)
+    half, _ = SDEdit(1.0)(coarse, prior, None, GENERATOR)
+    assert half.targets.shape == coarse.images.shape
+    # The filter spans two of the large pixels and half of each neighbour: means agree but for the borders.
+    torch.testing.assert_close(half.targets.mean((1, 2)), whole.targets.mean((1, 2)), atol=0.05, rtol=0)
+    with pytest.raises(ValueError, match="at least 1 denoising step"):
+        SDEdit(steps=0)
 
 
 def test_an_unknown_weighting_lists_the_choices() -> None:
