@@ -3,8 +3,8 @@
     python benchmarks/prior.py --count 64
 
 Each scene gives one true picture and one sample (50 DDIM steps) of its caption; each is judged against 64 wrong
-captions, half of which differ by one word or a swap of colours. The judges are judged first: on the truth, on true views from
-behind, and on a planted two-faced object. The autoencoder's error on true pictures is the ceiling of sharpness.
+captions, half of which differ by one word or a swap of colours. The judges are judged first: on the truth, on true
+views from behind, and on a planted two-faced object. The autoencoder's error on true pictures is the ceiling.
 """
 
 import argparse

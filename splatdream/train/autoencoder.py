@@ -26,13 +26,14 @@ RATE = 2e-3
 STEPS_PER_SHARD = 40
 
 
-def new_autoencoder(channels: int = 32) -> AutoencoderTiny:
+def new_autoencoder(channels: int = 32, scaling_factor: float = 1.0) -> AutoencoderTiny:
     return AutoencoderTiny(
         encoder_block_out_channels=(channels,) * 4,
         decoder_block_out_channels=(channels,) * 4,
         num_encoder_blocks=(0, 1, 1, 2),
         num_decoder_blocks=(2, 1, 1, 0),
         latent_channels=LATENT_CHANNELS,
+        scaling_factor=scaling_factor,
     )
 
 

@@ -1,6 +1,7 @@
 """What training leaves behind: a diffusers folder for the prior, a folder for the judges."""
 
 import argparse
+import copy
 import json
 import time
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from splatdream.train.autoencoder import new_autoencoder
 from splatdream.train.denoiser import Denoiser, new_scheduler
 from splatdream.train.judges import make_lesson, train_judges
 
@@ -22,11 +24,11 @@ def write_prior(
     folder: Path, vae: AutoencoderTiny, deviation: float, denoiser: Denoiser, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Everything in half precision; the autoencoder's scaling factor makes latents of unit deviation."""
-    config = dict(vae.config) | {"scaling_factor": 1.0 / deviation}
-    scaled = AutoencoderTiny.from_config(config)
+    scaled = new_autoencoder(scaling_factor=1.0 / deviation)
     scaled.load_state_dict(vae.state_dict())
     for name, module in {"vae": scaled, "unet": denoiser.unet, "text_encoder": denoiser.text_encoder}.items():
         halved(module).save_pretrained(folder / name, safe_serialization=True, max_shard_size=SHARD)
+    forget_entry(folder / "vae" / "config.json", "block_out_channels")
     tokenizer.save_pretrained(folder / "tokenizer")
     new_scheduler().save_pretrained(folder / "scheduler")
     index = {
@@ -43,10 +45,15 @@ def write_prior(
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def forget_entry(path: Path, key: str) -> None:
+    """Takes a derived entry out of a config: AutoencoderTiny writes one that it warns about when it reads it."""
+    config = json.loads(path.read_text())
+    config.pop(key, None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def halved(module: nn.Module):
     """A copy in half precision on the CPU; the module itself stays as it is."""
-    import copy
-
     return copy.deepcopy(module).to("cpu", torch.float16)
 
 
