@@ -5,7 +5,14 @@
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from splatdream.cameras import Cameras
+    from splatdream.dream import State, Step, dream
+    from splatdream.export.ply import read_ply, write_ply
+    from splatdream.recipe import Recipe
+    from splatdream.splats import Splats
 
 try:
     __version__ = version("splatdream")

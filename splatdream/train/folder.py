@@ -6,10 +6,10 @@ import json
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from splatdream.train.autoencoder import new_autoencoder
@@ -26,7 +26,8 @@ def write_prior(
     """Everything in half precision; the autoencoder's scaling factor makes latents of unit deviation."""
     scaled = new_autoencoder(scaling_factor=1.0 / deviation)
     scaled.load_state_dict(vae.state_dict())
-    for name, module in {"vae": scaled, "unet": denoiser.unet, "text_encoder": denoiser.text_encoder}.items():
+    modules: dict[str, Any] = {"vae": scaled, "unet": denoiser.unet, "text_encoder": denoiser.text_encoder}
+    for name, module in modules.items():
         halved(module).save_pretrained(folder / name, safe_serialization=True, max_shard_size=SHARD)
     forget_entry(folder / "vae" / "config.json", "block_out_channels")
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -52,7 +53,7 @@ def forget_entry(path: Path, key: str) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def halved(module: nn.Module):
+def halved(module: Any) -> Any:
     """A copy in half precision on the CPU; the module itself stays as it is."""
     return copy.deepcopy(module).to("cpu", torch.float16)
 
