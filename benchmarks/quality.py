@@ -32,11 +32,11 @@ from splatdream.contracts import Condition, Gradient, View
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import Solid, render_truth
-from splatdream.dream import dream, pick_renderer
 from splatdream.export.ply import write_ply
 from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import Look, judging_cameras, read_scenes, score, turning_cameras
+from splatdream.loop import dream, pick_renderer
 from splatdream.priors import builtin_folder, load_prior
 from splatdream.priors.words import choose_prior
 from splatdream.recipe import Recipe, preset

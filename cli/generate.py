@@ -16,7 +16,7 @@ from splatdream_cli.signals import Stop, stoppable
 
 if TYPE_CHECKING:
     from splatdream.contracts import Prior, Renderer
-    from splatdream.dream import State, Step
+    from splatdream.loop import State, Step
 
 SAVE_SECONDS = 60.0
 """A run that dies without a word loses no more than this."""
@@ -164,7 +164,7 @@ class Session:
             runs.log(plan.folder, "begin", output=plan.output.name)
         from splatdream.catalog import find
         from splatdream.checkpoint import load_state, snapshot
-        from splatdream.dream import dream
+        from splatdream.loop import dream
         from splatdream.priors import load_prior
 
         if path is not None:

@@ -142,7 +142,7 @@ def hub_cache() -> Path | None:
 def check_parts(recipe: Recipe) -> Recipe:
     """The recipe with its device and renderer named, after its parts' options have been read. Loads torch."""
     from splatdream.catalog import configured
-    from splatdream.dream import pick_device, pick_renderer
+    from splatdream.loop import pick_device, pick_renderer
 
     configured("distiller", recipe.distill)
     configured("densifier", recipe.densify)
@@ -183,7 +183,7 @@ class Estimate:
 
 def trial(plan: Plan) -> Estimate:
     """What a step costs here, by doing a few at full size and throwing them away."""
-    from splatdream.dream import dream
+    from splatdream.loop import dream
     from splatdream.priors import load_prior
 
     recipe = plan.recipe.replace(coarse_until=0.0)

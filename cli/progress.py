@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from splatdream_cli.console import duration
 
 if TYPE_CHECKING:
-    from splatdream.dream import Step
+    from splatdream.loop import Step
 
 LINES = 10
 QUIET_SECONDS = 15.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from splatdream.cameras import Cameras
-    from splatdream.dream import State, Step, dream
     from splatdream.export.ply import read_ply, write_ply
+    from splatdream.loop import State, Step, dream
     from splatdream.recipe import Recipe
     from splatdream.splats import Splats
 
@@ -21,9 +21,9 @@ except PackageNotFoundError:
 
 _PUBLIC = {
     "Recipe": "splatdream.recipe",
-    "dream": "splatdream.dream",
-    "State": "splatdream.dream",
-    "Step": "splatdream.dream",
+    "dream": "splatdream.loop",
+    "State": "splatdream.loop",
+    "Step": "splatdream.loop",
     "Splats": "splatdream.splats",
     "Cameras": "splatdream.cameras",
     "read_ply": "splatdream.export.ply",

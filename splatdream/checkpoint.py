@@ -17,8 +17,8 @@ from torch import Tensor
 
 from splatdream import __version__
 from splatdream.catalog import choose
-from splatdream.dream import State
 from splatdream.export.atomic import atomic_write
+from splatdream.loop import State
 from splatdream.optim import SplatOptimiser
 from splatdream.recipe import Recipe, keys
 from splatdream.splats import Splats

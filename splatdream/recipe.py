@@ -19,7 +19,7 @@ class Recipe:
     negative_prompt: str = ""
     seed: int = 0
     steps: int = 400
-    inner_steps: int = 1  # optimiser steps towards the same target pictures, for rules that give them
+    inner_steps: int = 3  # optimiser steps towards the same target pictures, for rules that give them
     views: int = 4
     size: int = 0  # pixels; 0 takes the prior's own
     coarse_size: int = 64  # pixels, until `coarse_until` of the run
@@ -27,7 +27,7 @@ class Recipe:
     prior: str = "auto"
     renderer: str = "auto"
     device: str = "auto"
-    distill: str = "sds"
+    distill: str = "sdedit:guidance_scale=5"
     init: str = "sphere"
     count: int = 3000  # Gaussians to begin with
     densify: str = "fixed"
@@ -124,9 +124,9 @@ def preset(quality: str, prompt: str, **changes: Any) -> Recipe:
     """One dial for the whole recipe: "draft", "normal" or "high"; `changes` win."""
     choose("quality", quality, list(QUALITIES))
     values: dict[str, Any] = {
-        "draft": {"steps": 100, "count": 2000},
-        "normal": {"steps": 400, "count": 4000},
-        "high": {"steps": 1200, "count": 8000},
+        "draft": {"steps": 80, "count": 2000},
+        "normal": {"steps": 300, "count": 4000},
+        "high": {"steps": 1000, "count": 8000},
     }[quality]
     return Recipe(prompt, **(values | changes))
 

@@ -79,3 +79,9 @@ def test_the_public_names_of_the_package_exist() -> None:
         assert getattr(splatdream, name) is not None
     with pytest.raises(AttributeError, match="public names: Cameras"):
         splatdream.nothing  # noqa: B018
+
+
+def test_the_public_name_dream_is_the_function_however_often_and_whatever_was_imported_before() -> None:
+    code = "import splatdream.loop; from splatdream import dream; from splatdream import dream as again; "
+    code += "assert callable(dream) and dream is again"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
 from splatdream.corpus.scenes import Scene, Thing, build
-from splatdream.dream import State, dream
+from splatdream.loop import State, dream
 from splatdream.recipe import Recipe
 
 SIZE = 16

@@ -7,6 +7,7 @@ import pytest
 
 import splatdream
 from splatdream import Recipe, read_ply, runs
+from splatdream.recipe import preset
 from splatdream_cli.plan import compose
 
 
@@ -78,7 +79,8 @@ def test_flags_win_over_set_over_the_file_over_the_dial(tmp_path) -> None:
     file.write_text('prompt = "a ball"\ncount = 11\nseed = 11\nviews = 11\n')
     sets = ["seed=22", "views=22"]
     recipe = compose(None, "draft", file, sets, {"views": 33, "steps": None})
-    assert (recipe.steps, recipe.count, recipe.seed, recipe.views) == (100, 11, 22, 33)
+    assert recipe.steps == preset("draft", "a ball").steps
+    assert (recipe.count, recipe.seed, recipe.views) == (11, 22, 33)
     assert recipe.prompt == "a ball"
     assert compose("a mug", None, file, [], {}).prompt == "a mug"
 
@@ -193,7 +195,7 @@ def test_markup_in_what_users_write_is_shown_as_it_is(call, small) -> None:
 
 
 def test_a_failing_run_keeps_its_state_and_says_so(call, small, monkeypatch) -> None:
-    monkeypatch.setattr("splatdream.dream.residual", fails_at_call(2))
+    monkeypatch.setattr("splatdream.loop.residual", fails_at_call(2))
     result = call("generate", "a red mug", "-o", "mug.ply", *small)
     assert result.exit_code == 1
     # diffusers was loaded before, so its own chatter is not off here, as it is in a fresh process.

@@ -77,7 +77,7 @@ def test_cite_gives_the_papers_of_parts(call) -> None:
 def test_cite_gives_the_papers_behind_a_run(call, small) -> None:
     call("generate", "a red mug", "-o", "mug.ply", *small)
     output = call("cite", "mug.run").stdout
-    assert "distiller sds" in output
+    assert "distiller sdedit" in output
     assert "renderer dense, exporter .ply" in output
     assert "gsplat" not in output
 

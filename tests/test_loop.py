@@ -12,7 +12,7 @@ from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.corpus.truth import render_truth
 from splatdream.distill.sdedit import SDEdit
 from splatdream.distill.sds import SDS
-from splatdream.dream import State, dream
+from splatdream.loop import State, dream
 from splatdream.recipe import Recipe
 from splatdream.render.cpu import render
 
