@@ -16,6 +16,10 @@ from math import exp
 from pathlib import Path
 
 import _report as report
+
+# The bare loop's OpenMP threads would go on spinning on the cores that the renderer is then timed on.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numba
 import numpy as np
 import torch
@@ -104,6 +108,7 @@ def against_bare_loop(threads: int, repeats: int) -> dict[str, float]:
             started = time.perf_counter()
             bare_loop(numbers, *arguments)
             times[name].append(time.perf_counter() - started)
+        torch.set_num_threads(threads)  # numba's OpenMP layer sets the count that torch shares
         forward, backward = step(cpu.render, splats, cameras)
         times["forward"].append(forward)
         times["backward"].append(backward)
