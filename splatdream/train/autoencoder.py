@@ -5,7 +5,6 @@ gradients (blur is what the first trials suffered from), with a little noise on 
 softly at +-3, so noise makes the encoder use that range and keeps nearby latents alike, as a diffusion model wants.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from splatdream.train.pictures import load_shard
+from splatdream.train.rate import falling_rate
 
 LATENT_CHANNELS = 8
 LATENT_NOISE = 0.08
@@ -73,8 +73,7 @@ class AutoencoderRun:
         return cls(model, torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.99)), total)
 
     def rate_now(self) -> float:
-        warm = min(1.0, (self.step + 1) / 100)
-        return RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.total))))
+        return falling_rate(self.step, self.total, peak=RATE, warmup=100, floor=0.02)
 
     def train(self, shards: list[Path], batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`."""

@@ -6,7 +6,6 @@ first: they all but silence the noisy end, where the words decide, and after 700
 """
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,6 +22,7 @@ from splatdream.export.atomic import atomic_write
 from splatdream.schedule import Schedule
 from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.pictures import load_shard
+from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
 
 
@@ -118,8 +118,7 @@ class DenoiserRun:
         self.average.to(device)
 
     def rate_now(self) -> float:
-        warm = min(1.0, (self.step + 1) / 200)
-        return self.rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.total))))
+        return falling_rate(self.step, self.total, peak=self.rate, warmup=200, floor=0.03)
 
     def train(self, latents: Tensor, ids: Tensor, batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`; `latents` (S C h w) are scaled to unit deviation, `ids` (S, WINDOW)."""

@@ -1,6 +1,5 @@
 """Training of the judges: contrastive, with near misses of each caption as extra negatives."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from splatdream.corpus.distractors import near_scenes
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.inspect.judge import LOOK, SIDES, Judge
+from splatdream.train.rate import falling_rate
 
 NEAR = 3
 """Near misses per picture in the contrastive loss."""
@@ -89,9 +89,7 @@ def train_judges(
     optimiser = torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=0.02)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
-        optimiser.param_groups[0]["lr"] = (
-            rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        )
+        optimiser.param_groups[0]["lr"] = falling_rate(step, steps, peak=rate, warmup=100, floor=0.02)
         lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
         loss, right = judge_loss(judge, lesson, generator)
         optimiser.zero_grad()

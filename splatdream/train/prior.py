@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from splatdream.corpus.captions import vocabulary
+from splatdream.export.atomic import atomic_write
 from splatdream.train.autoencoder import AutoencoderRun
 from splatdream.train.denoiser import DenoiserRun, encode_shards
 from splatdream.train.folder import write_prior
@@ -78,6 +78,5 @@ def follow(
 
 
 def save(state: Callable[[], dict[str, Tensor]], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state(), partial)
-    os.replace(partial, path)
+    with atomic_write(path) as file:
+        torch.save(state(), file)
