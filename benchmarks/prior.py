@@ -8,7 +8,9 @@ views from behind, and on a planted two-faced object. The autoencoder's error on
 """
 
 import argparse
+from functools import reduce
 from math import pi, radians
+from operator import add
 from pathlib import Path
 
 import _report as report
@@ -42,10 +44,11 @@ def scenes(count: int, held_out: bool, seed: int) -> list[Scene]:
 
 
 @torch.no_grad()
-def sample(prior: DiffusionPrior, texts: list[str], guidance_scale: float, steps: int, seed: int) -> Tensor:
-    """One picture a text by deterministic DDIM from the schedule's noisiest end."""
-    cond = torch.cat([prior.embed(text) for text in texts])
-    condition = Condition(cond, prior.embed("").expand(len(cond), -1, -1))
+def sample(
+    prior: DiffusionPrior, texts: list[str], cameras: Cameras, guidance_scale: float, steps: int, seed: int
+) -> Tensor:
+    """One picture a text, each from its camera, by deterministic DDIM from the schedule's noisiest end."""
+    condition = together([prior.condition(text, "", cameras[k]) for k, text in enumerate(texts)])
     side = prior.image_size // prior.factor
     shape = (len(texts), prior.unet.config.in_channels, side, side)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -56,16 +59,25 @@ def sample(prior: DiffusionPrior, texts: list[str], guidance_scale: float, steps
     return prior.decode(x).clamp(0, 1)
 
 
-def truths(chosen: list[Scene], seed: int) -> Tensor:
-    """One true picture a scene from a random camera that sees its front half."""
+def together(conditions: list[Condition]) -> Condition:
+    cond, uncond = zip(*((each.cond, each.uncond) for each in conditions), strict=True)
+    return Condition(reduce(add, cond), reduce(add, uncond))
+
+
+def front_cameras(count: int, seed: int) -> Cameras:
+    """Random cameras that see the front half."""
+    azimuths = (torch.rand(count, generator=torch.Generator().manual_seed(seed)) - 0.5) * pi / 2
+    one = torch.ones(count)
+    return around(azimuths, radians(20) * one, 3.4 * one, radians(40) * one, 128)
+
+
+def truths(chosen: list[Scene], cameras: Cameras, seed: int) -> Tensor:
+    """One true picture a scene, each from its camera."""
     generator = torch.Generator().manual_seed(seed)
-    one = torch.ones(1)
-    pictures = []
-    for scene in chosen:
-        azimuth = (torch.rand(1, generator=generator) - 0.5) * pi / 2
-        cameras = around(azimuth, radians(20) * one, 3.4 * one, radians(40) * one, 128)
-        backgrounds = random_backgrounds(1, generator)[:, None, None]
-        pictures.append(render_truth(build(scene), cameras).over(backgrounds))
+    pictures = [
+        render_truth(build(scene), cameras[k]).over(random_backgrounds(1, generator)[:, None, None])
+        for k, scene in enumerate(chosen)
+    ]
     return torch.cat(pictures)
 
 
@@ -94,8 +106,9 @@ def main() -> None:
     lines, figures, strips = [], {}, []
     for name, held_out in (("trained", False), ("held out", True)):
         chosen = scenes(options.count, held_out, seed=11 + held_out)
-        true = truths(chosen, seed=5)
-        drawn = sample(prior, [f"{caption(s)}, front view" for s in chosen], options.guidance, options.steps, seed=3)
+        cameras = front_cameras(len(chosen), seed=5)
+        true = truths(chosen, cameras, seed=5)
+        drawn = sample(prior, [caption(scene) for scene in chosen], cameras, options.guidance, options.steps, seed=3)
         for kind, pictures in (("truth", true), ("samples", drawn)):
             hits = [r_precision(judge, pictures[k : k + 1], scene) for k, scene in enumerate(chosen)]
             figures[f"{kind} {name}"] = float(np.mean(hits))

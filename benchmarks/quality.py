@@ -28,7 +28,7 @@ from torch.nn.functional import interpolate
 from splatdream import runs
 from splatdream.cameras import Cameras
 from splatdream.catalog import find
-from splatdream.contracts import Condition, Gradient, View
+from splatdream.contracts import Condition, Embedding, Gradient, View
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import Solid, render_truth
@@ -57,7 +57,7 @@ class PixelPrior:
     schedule = Schedule(torch.ones(1000), torch.zeros(1000))
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
-        nothing = torch.zeros(len(cameras), 1, 1)
+        nothing = Embedding(torch.zeros(len(cameras), 1, 1))
         return Condition(nothing, nothing)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class PixelPrior:
     def decode(self, latents: Tensor) -> Tensor:
         return latents.permute(0, 2, 3, 1)
 
-    def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Prediction:
+    def predict(self, latents: Tensor, timesteps: Tensor, embedding: Embedding) -> Prediction:
         raise NotImplementedError("a pixel prior predicts nothing")
 
 

@@ -100,6 +100,16 @@ def around(
     return Cameras(viewmats, pinhole(fovys, size), size, size, azimuths, elevations)
 
 
+def camera_vectors(cameras: Cameras) -> Float[Tensor, "B 16"]:
+    """What a prior that knows cameras is told: the rows of [R | t], then the intrinsics as fractions of the picture.
+
+    The order is R and t row by row (12 numbers), fx / W, fy / H, cx / W, cy / H. All zeros means an unknown camera.
+    """
+    scale = cameras.Ks.new_tensor([cameras.width, cameras.height])
+    focals, centres = cameras.Ks[:, [0, 1], [0, 1]] / scale, cameras.Ks[:, :2, 2] / scale
+    return torch.cat([cameras.viewmats[:, :3].flatten(1), focals, centres], dim=1)
+
+
 def orbit(
     count: int, size: int, *, elevation: float = radians(15), distance: float = 3.4, fovy: float = radians(40)
 ) -> Cameras:

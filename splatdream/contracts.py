@@ -59,11 +59,33 @@ class Renderer(Protocol):
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """What a prior is told of each view: the words' hidden states and, where the prior takes one, the camera."""
+
+    tokens: Float[Tensor, "B L E"]
+    cameras: Float[Tensor, "B 16"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows) -> "Embedding":
+        """The chosen views, by anything that keeps the leading axis."""
+        return Embedding(self.tokens[rows], None if self.cameras is None else self.cameras[rows])
+
+    def __add__(self, other: "Embedding") -> "Embedding":
+        """The views of both, these first."""
+        tokens = torch.cat([self.tokens, other.tokens])
+        if self.cameras is None or other.cameras is None:
+            return Embedding(tokens)
+        return Embedding(tokens, torch.cat([self.cameras, other.cameras]))
+
+
+@dataclass(frozen=True)
 class Condition:
     """What one step asks of the prior: an embedding per view for the prompt and one for the negative prompt."""
 
-    cond: Float[Tensor, "B L E"]
-    uncond: Float[Tensor, "B L E"]
+    cond: Embedding
+    uncond: Embedding
 
 
 @runtime_checkable
@@ -84,7 +106,7 @@ class Prior(Protocol):
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]: ...
 
     def predict(
-        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B L E"]
+        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding
     ) -> Prediction:
         """The native answer at noisy latents, without gradient."""
         ...

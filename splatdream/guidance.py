@@ -23,9 +23,7 @@ def guided(
         return prior.predict(x_t, timesteps, condition.cond)
     if guidance_scale == 0.0:
         return prior.predict(x_t, timesteps, condition.uncond)
-    both = prior.predict(
-        torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), torch.cat([condition.cond, condition.uncond])
-    )
+    both = prior.predict(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), condition.cond + condition.uncond)
     cond, uncond = both.value.chunk(2)
     alpha, sigma = both.alpha[: len(x_t)], both.sigma[: len(x_t)]
     return Prediction(both.kind, uncond + guidance_scale * (cond - uncond), x_t, alpha, sigma)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdream.cameras import Cameras
-from splatdream.contracts import Condition
+from splatdream.contracts import Condition, Embedding
 from splatdream.corpus.truth import Solid, render_truth
 from splatdream.schedule import Prediction, Schedule
 
@@ -34,7 +34,7 @@ class FinitePrior:
 
         cond, uncond = rows(self.pictures(cameras)), rows(self.empty(cameras))
         longest = max(cond.shape[1], uncond.shape[1])
-        return Condition(padded(cond, longest), padded(uncond, longest))
+        return Condition(Embedding(padded(cond, longest)), Embedding(padded(uncond, longest)))
 
     def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
         return 2.0 * images.permute(0, 3, 1, 2) - 1.0
@@ -43,13 +43,13 @@ class FinitePrior:
         return 0.5 + 0.5 * latents.permute(0, 2, 3, 1)
 
     def predict(
-        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B L E"]
+        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding
     ) -> Prediction:
         self.evaluations += len(latents)
         alpha, sigma = self.schedule.at(timesteps, latents)
-        distances = (latents.flatten(1)[:, None] - alpha.reshape(-1, 1, 1) * embeddings).square().sum(-1)
+        distances = (latents.flatten(1)[:, None] - alpha.reshape(-1, 1, 1) * embedding.tokens).square().sum(-1)
         posterior = torch.softmax(-0.5 * distances / sigma.reshape(-1, 1) ** 2, dim=1)
-        mean = torch.einsum("bl,ble->be", posterior, embeddings).reshape(latents.shape)
+        mean = torch.einsum("bl,ble->be", posterior, embedding.tokens).reshape(latents.shape)
         return Prediction("sample", mean, latents, alpha, sigma)
 
 

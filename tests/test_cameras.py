@@ -5,7 +5,7 @@ from math import pi, radians, sin
 import pytest
 import torch
 
-from splatdream.cameras import CameraSampler, around, orbit, random_backgrounds, view_word
+from splatdream.cameras import CameraSampler, around, camera_vectors, orbit, random_backgrounds, view_word
 
 
 def project(cameras, point) -> torch.Tensor:
@@ -77,3 +77,12 @@ def test_backgrounds_stay_nearly_grey() -> None:
     assert (colours.amax(1) - colours.amin(1)).max() <= 0.16 + 1e-6
     assert colours.min() >= 0.0
     assert colours.max() <= 1.0
+
+
+def test_camera_vectors_do_not_depend_on_the_resolution() -> None:
+    cameras = orbit(3, 64)
+    vectors = camera_vectors(cameras)
+    torch.testing.assert_close(vectors, camera_vectors(cameras.resize(128)))
+    torch.testing.assert_close(vectors[:, :12].reshape(3, 3, 4), cameras.viewmats[:, :3])
+    torch.testing.assert_close(vectors[:, 12], 0.5 / torch.tan(torch.full((3,), radians(20.0))))
+    torch.testing.assert_close(vectors[:, 14:], torch.full((3, 2), 0.5))

@@ -97,8 +97,8 @@ def test_timesteps_stay_within_the_annealed_range() -> None:
 
 def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> None:
     class Broken(FinitePrior):
-        def predict(self, latents, timesteps, embeddings):
-            prediction = super().predict(latents, timesteps, embeddings)
+        def predict(self, latents, timesteps, embedding):
+            prediction = super().predict(latents, timesteps, embedding)
             return replace(prediction, value=prediction.value * float("nan"))
 
     good = oracle(build(Scene(Thing("ball"))), SIZE)

@@ -22,13 +22,13 @@ CLASSES = {
 }
 
 
-def tiny_prior_folder(path: Path, words: tuple[str, ...] = WORDS) -> Path:
+def tiny_prior_folder(path: Path, words: tuple[str, ...] = WORDS, *, cameras: bool = False) -> Path:
     """Writes the folder, the same bytes every time, and returns its path; pictures have 32 pixels, latents 4."""
     with torch.random.fork_rng():
         torch.manual_seed(0)  # diffusers and transformers initialise from the global generator
         tokenizer = new_tokenizer(words)
         parts = {
-            "unet": tiny_unet(),
+            "unet": tiny_unet(cameras=cameras),
             "vae": tiny_autoencoder(),
             "text_encoder": tiny_text_encoder(len(tokenizer)),
             "scheduler": new_scheduler(),
@@ -40,7 +40,7 @@ def tiny_prior_folder(path: Path, words: tuple[str, ...] = WORDS) -> Path:
     return path
 
 
-def tiny_unet() -> UNet2DConditionModel:
+def tiny_unet(*, cameras: bool = True) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=4,
         in_channels=LATENT_CHANNELS,
@@ -52,6 +52,8 @@ def tiny_unet() -> UNet2DConditionModel:
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=4,
+        class_embed_type="projection" if cameras else None,
+        projection_class_embeddings_input_dim=16 if cameras else None,
     )
 
 

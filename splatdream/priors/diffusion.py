@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPTextModel
 
-from splatdream.cameras import Cameras, view_word
-from splatdream.contracts import Condition
+from splatdream.cameras import Cameras, camera_vectors, view_word
+from splatdream.contracts import Condition, Embedding
 from splatdream.schedule import Prediction, Schedule
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
@@ -29,6 +29,7 @@ class DiffusionPrior:
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_size = unet.config.sample_size * self.factor
         self.view_words = view_words
+        self.knows_cameras = unet.config.class_embed_type == "projection"
         self._embeddings: dict[str, Tensor] = {}
 
     @classmethod
@@ -63,12 +64,17 @@ class DiffusionPrior:
         return self.unet.device
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
-        """The prompt with the word for each camera's view ("..., side view"), and the negative prompt as it is."""
+        """The prompt with the word for each camera's view ("..., side view"), and the negative prompt as it is.
+
+        A prior that knows cameras is told them with both, so that guidance strengthens the words alone, as in MVDream.
+        """
         azimuths, elevations = cameras.azimuths.tolist(), cameras.elevations.tolist()
         words = [f", {view_word(*angles)} view" for angles in zip(azimuths, elevations, strict=True)]
         texts = [prompt + word if self.view_words else prompt for word in words]
         cond = torch.cat([self.embed(text) for text in texts])
-        return Condition(cond, self.embed(negative_prompt).expand(len(cond), -1, -1))
+        uncond = self.embed(negative_prompt).expand(len(cond), -1, -1)
+        seen = camera_vectors(cameras).to(cond) if self.knows_cameras else None
+        return Condition(Embedding(cond, seen), Embedding(uncond, seen))
 
     @torch.no_grad()
     def embed(self, text: str) -> Float[Tensor, "1 L E"]:
@@ -99,9 +105,11 @@ class DiffusionPrior:
 
     @torch.no_grad()
     def predict(
-        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embeddings: Float[Tensor, "B L E"]
+        self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding
     ) -> Prediction:
-        value = self.unet(latents, timesteps, encoder_hidden_states=embeddings).sample
+        value = self.unet(
+            latents, timesteps, encoder_hidden_states=embedding.tokens, class_labels=embedding.cameras
+        ).sample
         alpha, sigma = self.schedule.at(timesteps, latents)
         return Prediction(self.kind, value, latents, alpha, sigma)
 

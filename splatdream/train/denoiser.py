@@ -7,14 +7,14 @@ first: they all but silence the noisy end, where the words decide, and after 700
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -24,6 +24,8 @@ from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.pictures import load_shard
 from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
+
+UNKNOWN_CAMERA_SHARE = 0.1
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -41,7 +43,9 @@ def new_unet(channels: tuple[int, ...] = (64, 128, 192)) -> UNet2DConditionModel
     """Attention, to itself and to the words, at all but the finest level: there it costs most and helps least.
 
     The words also reach every block as one pooled vector beside the timestep (diffusers' `addition_embed_type`, as
-    DeepFloyd IF has it): kinds and colours are learnt several times sooner than by attention alone.
+    DeepFloyd IF has it): kinds and colours are learnt several times sooner than by attention alone. So does the camera
+    (`class_embed_type`, as MVDream has it): a view word leaves a quarter of a turn open, and what is left open is
+    blurred at the noisy end, where shapes are decided.
     """
     deeper = len(channels) - 1
     return UNet2DConditionModel(
@@ -58,6 +62,8 @@ def new_unet(channels: tuple[int, ...] = (64, 128, 192)) -> UNet2DConditionModel
         resnet_time_scale_shift="scale_shift",
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=16,
     )
 
 
@@ -69,9 +75,21 @@ class Denoiser(nn.Module):
         self.unet = new_unet()
         self.text_encoder = new_text_encoder(tokenizer)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor, cameras: Tensor) -> Tensor:
         words = self.text_encoder(ids).last_hidden_state
-        return self.unet(latents, timesteps, encoder_hidden_states=words).sample
+        return self.unet(latents, timesteps, encoder_hidden_states=words, class_labels=cameras).sample
+
+    @torch.no_grad()
+    def expect(self, cameras: Float[Tensor, "S 16"]) -> None:
+        """Folds the cameras' mean and deviation into the first layer that reads them.
+
+        Distances and focal lengths vary by a few per cent of their size; left alone, they would go unnoticed for long.
+        """
+        first, second = self.unet.class_embedding.linear_1, self.unet.class_embedding.linear_2
+        first.weight.mul_(2.0 / cameras.std(0).clamp_min(0.01))
+        first.bias.sub_(first.weight @ cameras.mean(0))
+        second.weight.mul_(0.3)
+        second.bias.zero_()
 
 
 def denoising_loss(
@@ -79,17 +97,36 @@ def denoising_loss(
     schedule: Schedule,
     latents: Float[Tensor, "B C h w"],
     ids: Tensor,
+    cameras: Float[Tensor, "B 16"],
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """The mean squared error of the predicted v at stratified random timesteps, with density proportional to t."""
+    """The mean squared error of the predicted v at stratified random timesteps, with density proportional to t.
+
+    A tenth of the cameras is withheld (zeros), so that the prior also serves who has none.
+    """
     count = len(latents)
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     # The square root draws the noisy half three times as often as the clean one: there the words decide.
     timesteps = (strata.sqrt() * len(schedule)).long().to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    told = (torch.rand(count, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE).to(latents.device)
     alpha, sigma = schedule.at(timesteps, latents)
     v = alpha * noise - sigma * latents
-    return (model(schedule.add_noise(latents, noise, timesteps), timesteps, ids) - v).square().mean()
+    x_t = schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
+    return (model(x_t, timesteps, ids, told * cameras) - v).square().mean()
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the denoiser learns from: latents of S pictures, the token ids of their captions, their cameras."""
+
+    latents: Float[Tensor, "S C h w"]
+    ids: Int[Tensor, "S window"]
+    cameras: Float[Tensor, "S 16"]
+
+    def scaled(self, deviation: float) -> "Lessons":
+        """With latents divided by their `deviation`."""
+        return replace(self, latents=self.latents.float() / deviation)
 
 
 @dataclass
@@ -112,24 +149,29 @@ class DenoiserRun:
         schedule = Schedule.from_alphas_cumprod(new_scheduler().alphas_cumprod)
         return cls(model, copy.deepcopy(model).requires_grad_(False), optimiser, schedule, total, rate)
 
+    def expect(self, cameras: Float[Tensor, "S 16"]) -> None:
+        """Tells the fresh model what cameras to expect, before the first step."""
+        self.model.expect(cameras)
+        self.average.load_state_dict(self.model.state_dict())
+
     def to(self, device: str) -> None:
         """Moves both copies; the optimiser follows, since it has no state before the first step."""
-        self.model.to(device)
+        self.model.to(device, memory_format=torch.channels_last)  # a fifth faster on a CPU
         self.average.to(device)
 
     def rate_now(self) -> float:
         return falling_rate(self.step, self.total, peak=self.rate, warmup=200, floor=0.03)
 
-    def train(self, latents: Tensor, ids: Tensor, batch: int, seed: int) -> Iterator[tuple[int, float]]:
-        """Yields (step, loss) until `total`; `latents` (S C h w) are scaled to unit deviation, `ids` (S, WINDOW)."""
+    def train(self, lessons: Lessons, batch: int, seed: int) -> Iterator[tuple[int, float]]:
+        """Yields (step, loss) until `total`."""
         device = next(self.model.parameters()).device
         generator = torch.Generator()
         while self.step < self.total:
             generator.manual_seed(seed * 1_000_003 + self.step)
-            rows = torch.randint(len(latents), (batch,), generator=generator)
-            picked, words = latents[rows].float().to(device), ids[rows].to(device)
+            rows = torch.randint(len(lessons.latents), (batch,), generator=generator)
+            picked = (part[rows].to(device) for part in (lessons.latents, lessons.ids, lessons.cameras))
             self.optimiser.param_groups[0]["lr"] = self.rate_now()
-            loss = denoising_loss(self.model, self.schedule, picked, words, generator)
+            loss = denoising_loss(self.model, self.schedule, *picked, generator)
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -155,14 +197,14 @@ class DenoiserRun:
 
 
 @torch.no_grad()
-def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, device: str = "cpu"):
-    """Raw latents (S C h w), in half precision and kept beside each shard, and token ids (S, WINDOW).
+def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, device: str = "cpu") -> Lessons:
+    """Raw latents, in half precision and kept beside each shard, with captions and cameras.
 
     Pictures whose captions hold a word that the tokenizer lacks are left out. Kept latents carry the autoencoder's
     fingerprint in their name, so that another one's are never taken for them.
     """
     mark = fingerprint(vae)
-    latents, ids = [], []
+    latents, ids, cameras = [], [], []
     for path in paths:
         stored = path.with_suffix(f".{mark}.npy")
         pictures = load_shard(path)
@@ -175,7 +217,8 @@ def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, de
         known = words.ne(SPECIAL.index("<unk>")).all(1)
         latents.append(torch.from_numpy(np.load(stored))[known])
         ids.append(words[known])
-    return torch.cat(latents), torch.cat(ids)
+        cameras.append(torch.from_numpy(pictures.cameras)[known])
+    return Lessons(torch.cat(latents), torch.cat(ids), torch.cat(cameras))
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -1,6 +1,5 @@
 """Training data made on the spot: random scenes of the corpus, seen by the optimiser's own cameras, with captions."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from splatdream.cameras import CameraSampler, random_backgrounds, view_word
+from splatdream.cameras import CameraSampler, camera_vectors, random_backgrounds, view_word
 from splatdream.corpus.captions import DEGRADATIONS, caption, training_scene
 from splatdream.corpus.kinds import KINDS
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
+from splatdream.export.atomic import atomic_write
 from splatdream.train.degrade import degrade
 
 VIEWS_PER_SCENE = 2
@@ -23,12 +23,11 @@ EMPTY_SHARE, VIEW_SHARE, DEGRADED_SHARE = 0.10, 0.80, 0.08
 
 @dataclass(frozen=True)
 class Pictures:
-    """S captioned pictures; `azimuths` and `elevations` in radians; 8-bit images."""
+    """S captioned 8-bit pictures with their cameras, as `camera_vectors` tells them to a prior."""
 
     images: np.ndarray  # S H W 3, uint8
     captions: list[str]
-    azimuths: np.ndarray
-    elevations: np.ndarray
+    cameras: np.ndarray  # S 16, float32
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -47,7 +46,7 @@ def make_pictures(count: int, size: int, seed: int, kinds: Sequence[str] = tuple
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     sampler = CameraSampler()
-    images, captions, azimuths, elevations = [], [], [], []
+    images, captions, seen = [], [], []
     for _ in range(-(-count // VIEWS_PER_SCENE)):
         scene = training_scene(rng, kinds)
         cameras = sampler(VIEWS_PER_SCENE, size, generator)
@@ -59,23 +58,15 @@ def make_pictures(count: int, size: int, seed: int, kinds: Sequence[str] = tuple
             azimuth, elevation = float(cameras.azimuths[k]), float(cameras.elevations[k])
             images.append((image.clamp(0, 1) * 255).round().byte().numpy())
             captions.append(_write_caption(caption(scene, rng), azimuth, elevation, spoiled, rng))
-            azimuths.append(azimuth)
-            elevations.append(elevation)
-    return Pictures(np.stack(images), captions, np.array(azimuths), np.array(elevations))
+        seen.append(camera_vectors(cameras).numpy())
+    return Pictures(np.stack(images), captions, np.concatenate(seen))
 
 
 def _make_shard(path: Path, count: int, size: int, seed: int, kinds: Sequence[str]) -> Path:
     torch.set_num_threads(1)
     pictures = make_pictures(count, size, seed, kinds)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(
-        partial,
-        images=pictures.images,
-        captions=np.array(pictures.captions),
-        azimuths=pictures.azimuths,
-        elevations=pictures.elevations,
-    )
-    os.replace(partial, path)
+    with atomic_write(path) as file:
+        np.savez(file, images=pictures.images, captions=np.array(pictures.captions), cameras=pictures.cameras)
     return path
 
 
@@ -100,4 +91,4 @@ def make_shards(
 
 def load_shard(path: Path) -> Pictures:
     with np.load(path) as stored:
-        return Pictures(stored["images"], stored["captions"].tolist(), stored["azimuths"], stored["elevations"])
+        return Pictures(stored["images"], stored["captions"].tolist(), stored["cameras"])

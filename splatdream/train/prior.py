@@ -43,11 +43,12 @@ def train_prior(options: argparse.Namespace, deadline: float) -> bool:
         return False
     vae = autoencoder.model.eval().requires_grad_(False)
     tokenizer = new_tokenizer(vocabulary(options.kinds))
-    latents, ids = encode_shards(shards, vae, tokenizer, options.device)
-    deviation = float(latents[:4000].float().std())
+    lessons = encode_shards(shards, vae, tokenizer, options.device)
+    deviation = float(lessons.latents[:4000].float().std())
     run = DenoiserRun.new(tokenizer, options.steps, options.seed)
+    run.expect(lessons.cameras)
     run.to(options.device)
-    steps = run.train(latents.float() / deviation, ids, options.batch, options.seed)
+    steps = run.train(lessons.scaled(deviation), options.batch, options.seed)
     finished = follow("unet", run, steps, options.work / "unet.pt", deadline)
     write_prior(options.out / "prior", vae, deviation, run.average, tokenizer)
     return finished

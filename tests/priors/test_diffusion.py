@@ -28,15 +28,27 @@ def test_every_view_is_asked_for_with_its_own_word(prior) -> None:
     cameras = orbit(4, 32)
     condition = prior.condition("a red mug", "blurry", cameras)
     for k, word in enumerate(("front", "side", "back", "side")):
-        torch.testing.assert_close(condition.cond[k : k + 1], prior.embed(f"a red mug, {word} view"))
-    assert not torch.equal(condition.cond[0], condition.cond[2])
-    torch.testing.assert_close(condition.uncond, prior.embed("blurry").expand(4, -1, -1))
+        torch.testing.assert_close(condition.cond.tokens[k : k + 1], prior.embed(f"a red mug, {word} view"))
+    assert not torch.equal(condition.cond.tokens[0], condition.cond.tokens[2])
+    torch.testing.assert_close(condition.uncond.tokens, prior.embed("blurry").expand(4, -1, -1))
+
+
+def test_a_prior_that_knows_cameras_is_told_them_with_both_prompts(tmp_path) -> None:
+    prior = DiffusionPrior.load(tiny_prior_folder(tmp_path, cameras=True))
+    cameras = orbit(4, 32)
+    condition = prior.condition("a red mug", "blurry", cameras)
+    assert condition.cond.cameras is not None
+    assert condition.uncond.cameras is not None
+    torch.testing.assert_close(condition.cond.cameras, condition.uncond.cameras)
+    latents = torch.zeros(2, 4, 4, 4)
+    front, back = prior.predict(latents, torch.tensor([500, 500]), condition.uncond[[0, 2]]).value
+    assert not torch.allclose(front, back)
 
 
 def test_view_words_can_be_left_out(folder) -> None:
     plain = DiffusionPrior.load(folder, view_words=False)
     condition = plain.condition("a red mug", "", orbit(2, 32))
-    assert torch.equal(condition.cond[0], condition.cond[1])
+    assert torch.equal(condition.cond.tokens[0], condition.cond.tokens[1])
 
 
 def test_the_gradient_through_the_encoder_is_right(folder) -> None:

@@ -9,7 +9,7 @@ from splatdream.corpus.captions import DEGRADATIONS, vocabulary
 from splatdream.train import denoiser
 from splatdream.train.autoencoder import CROP, random_crops
 from splatdream.train.degrade import degrade
-from splatdream.train.denoiser import Denoiser, DenoiserRun
+from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
 
@@ -66,16 +66,16 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
     monkeypatch.setattr(denoiser, "new_text_encoder", lambda tokenizer: tiny.tiny_text_encoder(len(tokenizer)))
     tokenizer = new_tokenizer(tiny.WORDS)
     latents = torch.randn(8, tiny.LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(0))
-    ids = tokens(tokenizer, ["a red mug"] * 8)
+    lessons = Lessons(latents, tokens(tokenizer, ["a red mug"] * 8), torch.randn(8, 16))
     whole = DenoiserRun.new(tokenizer, 4, 0)
-    losses = [loss for _, loss in whole.train(latents, ids, 4, 0)]
+    losses = [loss for _, loss in whole.train(lessons, 4, 0)]
     half = DenoiserRun.new(tokenizer, 4, 0)
-    for step, _ in half.train(latents, ids, 4, 0):
+    for step, _ in half.train(lessons, 4, 0):
         if step == 2:
             break
     resumed = DenoiserRun.new(tokenizer, 4, 1)
     resumed.load(half.state())
-    assert [loss for _, loss in resumed.train(latents, ids, 4, 0)] == losses[2:]
+    assert [loss for _, loss in resumed.train(lessons, 4, 0)] == losses[2:]
     assert isinstance(resumed.model, Denoiser)
     for one, other in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
         assert torch.equal(one, other)
