@@ -87,6 +87,10 @@ class Condition:
     cond: Embedding
     uncond: Embedding
 
+    def __getitem__(self, rows) -> "Condition":
+        """The chosen views, by anything that keeps the leading axis."""
+        return Condition(self.cond[rows], self.uncond[rows])
+
 
 @runtime_checkable
 class Prior(Protocol):
@@ -114,7 +118,10 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """What a distillation rule sees of one step; `progress` runs from 0 to 1 over the run."""
+    """What a distillation rule sees of one step; `progress` runs from 0 to 1 over the run.
+
+    `condition` answers the two prompts from these cameras; a rule that needs other words asks the prior for them.
+    """
 
     latents: Float[Tensor, "B C h w"]
     noise: Float[Tensor, "B C h w"]
@@ -124,6 +131,8 @@ class View:
     backgrounds: Float[Tensor, "B 3"]
     images: Float[Tensor, "B H W 3"]
     progress: float
+    prompt: str = ""
+    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ def turn(
         backgrounds=backgrounds,
         images=render.images.detach(),
         progress=progress,
+        prompt=recipe.prompt,
+        negative_prompt=recipe.negative_prompt,
     )
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
     (distillation_loss(gradient, latents, render) + regularisation(recipe, leaves, render)).backward()

@@ -64,7 +64,7 @@ def test_a_batch_equals_its_single_views(rule) -> None:
     for k in range(3):
         alone = View(
             *(value[k : k + 1] for value in (whole.latents, whole.noise, whole.timesteps)),
-            type(whole.condition)(whole.condition.cond[k : k + 1], whole.condition.uncond[k : k + 1]),
+            whole.condition[k : k + 1],
             whole.cameras[k],
             whole.backgrounds[k : k + 1],
             whole.images[k : k + 1],
