@@ -7,7 +7,7 @@ first: they all but silence the noisy end, where the words decide, and after 700
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.pictures import load_shard
 from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
+from splatdream.train.threads import mean_gradients, team
 
 UNKNOWN_CAMERA_SHARE = 0.1
 
@@ -92,30 +93,6 @@ class Denoiser(nn.Module):
         second.bias.zero_()
 
 
-def denoising_loss(
-    model: Denoiser,
-    schedule: Schedule,
-    latents: Float[Tensor, "B C h w"],
-    ids: Tensor,
-    cameras: Float[Tensor, "B 16"],
-    generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """The mean squared error of the predicted v at stratified random timesteps, with density proportional to t.
-
-    A tenth of the cameras is withheld (zeros), so that the prior also serves who has none.
-    """
-    count = len(latents)
-    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    # The square root draws the noisy half three times as often as the clean one: there the words decide.
-    timesteps = (strata.sqrt() * len(schedule)).long().to(latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    told = (torch.rand(count, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE).to(latents.device)
-    alpha, sigma = schedule.at(timesteps, latents)
-    v = alpha * noise - sigma * latents
-    x_t = schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
-    return (model(x_t, timesteps, ids, told * cameras) - v).square().mean()
-
-
 @dataclass(frozen=True)
 class Lessons:
     """What the denoiser learns from: latents of S pictures, the token ids of their captions, their cameras."""
@@ -127,6 +104,47 @@ class Lessons:
     def scaled(self, deviation: float) -> "Lessons":
         """With latents divided by their `deviation`."""
         return replace(self, latents=self.latents.float() / deviation)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Noisy latents and the v that they hide."""
+
+    x_t: Float[Tensor, "B C h w"]
+    v: Float[Tensor, "B C h w"]
+    timesteps: Int[Tensor, " B"]
+    ids: Int[Tensor, "B window"]
+    cameras: Float[Tensor, "B 16"]
+
+    def loss(self, model: Denoiser, rows: slice = slice(None)) -> Float[Tensor, ""]:
+        """The mean squared error of v over the chosen rows."""
+        x_t = self.x_t[rows].contiguous(memory_format=torch.channels_last)
+        return (model(x_t, self.timesteps[rows], self.ids[rows], self.cameras[rows]) - self.v[rows]).square().mean()
+
+    def to(self, device: torch.device) -> "Exercise":
+        return Exercise(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def draw_exercise(lessons: Lessons, schedule: Schedule, batch: int, generator: torch.Generator) -> Exercise:
+    """A random batch at stratified random timesteps, with density proportional to t.
+
+    A tenth of the cameras is withheld (zeros), so that the prior also serves who has none.
+    """
+    rows = torch.randint(len(lessons.latents), (batch,), generator=generator)
+    latents = lessons.latents[rows]
+    strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    # The square root draws the noisy half three times as often as the clean one: there the words decide.
+    timesteps = (strata.sqrt() * len(schedule)).long()
+    noise = torch.randn(latents.shape, generator=generator)
+    told = torch.rand(batch, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE
+    alpha, sigma = schedule.at(timesteps, latents)
+    return Exercise(
+        x_t=schedule.add_noise(latents, noise, timesteps),
+        v=alpha * noise - sigma * latents,
+        timesteps=timesteps,
+        ids=lessons.ids[rows],
+        cameras=told * lessons.cameras[rows],
+    )
 
 
 @dataclass
@@ -164,21 +182,20 @@ class DenoiserRun:
 
     def train(self, lessons: Lessons, batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`."""
-        device = next(self.model.parameters()).device
-        generator = torch.Generator()
-        while self.step < self.total:
-            generator.manual_seed(seed * 1_000_003 + self.step)
-            rows = torch.randint(len(lessons.latents), (batch,), generator=generator)
-            picked = (part[rows].to(device) for part in (lessons.latents, lessons.ids, lessons.cameras))
-            self.optimiser.param_groups[0]["lr"] = self.rate_now()
-            loss = denoising_loss(self.model, self.schedule, *picked, generator)
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimiser.step()
-            self.step += 1
-            self._average()
-            yield self.step, float(loss.detach())
+        device, generator = next(self.model.parameters()).device, torch.Generator()
+        with team(device) as together:
+            while self.step < self.total:
+                generator.manual_seed(seed * 1_000_003 + self.step)
+                exercise = draw_exercise(lessons, self.schedule, batch, generator).to(device)
+                self.optimiser.param_groups[0]["lr"] = self.rate_now()
+                loss = mean_gradients(
+                    together, lambda k, count, drawn=exercise: drawn.loss(self.model, slice(k, None, count)), self.model
+                )
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimiser.step()
+                self.step += 1
+                self._average()
+                yield self.step, loss
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,5 +1,7 @@
 """Training data and training runs: the same for the same seed, and resumable without a trace."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tiny
@@ -12,6 +14,7 @@ from splatdream.train.degrade import degrade
 from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
+from splatdream.train.threads import Team, mean_gradients
 
 
 def test_the_same_seed_draws_the_same_pictures() -> None:
@@ -79,3 +82,14 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
     assert isinstance(resumed.model, Denoiser)
     for one, other in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    model = torch.nn.Linear(3, 2)
+    inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    whole = torch.autograd.grad(model(inputs).square().mean(), list(model.parameters()))
+    with ThreadPoolExecutor(2) as pool:
+        loss = mean_gradients(Team(2, pool), lambda k, count: model(inputs[k::count]).square().mean(), model)
+    assert loss == pytest.approx(float(model(inputs).detach().square().mean()), rel=1e-6)
+    for expected, parameter in zip(whole, model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
