@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,8 @@ class Denoiser(nn.Module):
 
         Distances and focal lengths vary by a few per cent of their size; left alone, they would go unnoticed for long.
         """
-        first, second = self.unet.class_embedding.linear_1, self.unet.class_embedding.linear_2
+        embedding: Any = self.unet.class_embedding
+        first, second = embedding.linear_1, embedding.linear_2
         first.weight.mul_(2.0 / cameras.std(0).clamp_min(0.01))
         first.bias.sub_(first.weight @ cameras.mean(0))
         second.weight.mul_(0.3)
