@@ -17,7 +17,7 @@ from typing import Any
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
 from splatdream.priors.words import builtin_folder, choose_prior
-from splatdream.recipe import Recipe, preset
+from splatdream.recipe import Recipe, modern, preset
 from splatdream_cli.console import Refused, duration, refusing, shown_command, size
 
 ROW_BYTES = 4 * 62
@@ -68,7 +68,7 @@ def from_file(file: Path, quality: str | None, prompt: str | None) -> Recipe:
     recipe = Recipe.from_toml(file, **({"prompt": prompt} if prompt is not None else {}))
     if quality is None:
         return recipe
-    written = tomllib.loads(file.read_text(encoding="utf-8-sig")).keys() - {"prompt"}
+    written = modern(tomllib.loads(file.read_text(encoding="utf-8-sig")), file).keys() - {"prompt"}
     return preset(quality, recipe.prompt, **{key: getattr(recipe, key) for key in written})
 
 
@@ -89,7 +89,12 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
 
 def check_names(recipe: Recipe) -> None:
     """Every part by name alone, from the catalog."""
-    parts = {"distiller": recipe.distill, "densifier": recipe.densify, "init": recipe.init}
+    parts = {
+        "distiller": recipe.distill,
+        "timesteps": recipe.timesteps,
+        "densifier": recipe.densify,
+        "init": recipe.init,
+    }
     if recipe.renderer != "auto":
         parts["renderer"] = recipe.renderer
     for kind, spec in parts.items():
@@ -145,6 +150,7 @@ def check_parts(recipe: Recipe) -> Recipe:
     from splatdream.loop import pick_device, pick_renderer
 
     configured("distiller", recipe.distill)
+    configured("timesteps", recipe.timesteps)
     configured("densifier", recipe.densify)
     try:
         device = pick_device(recipe)

@@ -68,18 +68,19 @@ def cite(
 
 def asked(names: list[str]) -> Iterator[tuple[str, str]]:
     """The (kind, name) of parts that were named, or used in the runs that were named. ValueError for neither."""
-    known = {name: kind for kind, entries in CATALOG.items() for name in entries}
+    names_of_parts = [name for entries in CATALOG.values() for name in entries]
     for name in names:
         recipe = Path(name) / runs.RECIPE
         if recipe.is_file():
             yield from parts_of(Recipe.from_toml(recipe), Path(name))
         else:
-            part = choose("part", name.partition(":")[0], list(known))
-            yield known[part], part
+            part = choose("part", name.partition(":")[0], names_of_parts)
+            yield from ((kind, part) for kind, entries in CATALOG.items() if part in entries)
 
 
 def parts_of(recipe: Recipe, folder: Path) -> Iterator[tuple[str, str]]:
     yield "distiller", recipe.distill.partition(":")[0]
+    yield "timesteps", recipe.timesteps.partition(":")[0]
     yield "densifier", recipe.densify.partition(":")[0]
     yield "renderer", recipe.renderer
     yield "init", recipe.init

@@ -4,7 +4,7 @@ A new part is one file and one line here. `find("distiller", "sds")` loads the o
 `ValueError` that lists the choices and the nearest match.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -19,18 +19,86 @@ class Part:
 
 KERBL = "Kerbl et al., 3D Gaussian Splatting for Real-Time Radiance Field Rendering, SIGGRAPH 2023, arXiv:2308.04079"
 ZWICKER = "Zwicker et al., EWA Splatting, TVCG 2002"
+DREAMFUSION = "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, ICLR 2023, arXiv:2209.14988"
+SJC = (
+    "Wang et al., Score Jacobian Chaining: Lifting Pretrained 2D Diffusion Models for 3D Generation, "
+    "CVPR 2023, arXiv:2212.00774"
+)
+HIFA = (
+    "Zhu et al., HiFA: High-fidelity Text-to-3D Generation with Advanced Diffusion Guidance, ICLR 2024, "
+    "arXiv:2305.18766"
+)
+RFDS = "Yang et al., Text-to-Image Rectified Flow as Plug-and-Play Priors, ICLR 2025, arXiv:2406.03293"
+MVDREAM = "Shi et al., MVDream: Multi-view Diffusion for 3D Generation, ICLR 2024, arXiv:2308.16512"
+LUCIDDREAMER = (
+    "Liang et al., LucidDreamer: Towards High-Fidelity Text-to-3D Generation via Interval Score Matching, "
+    "CVPR 2024, arXiv:2311.11284"
+)
+SDI = "Lukoianov et al., Score Distillation via Reparametrized DDIM, NeurIPS 2024, arXiv:2405.15891"
+PROLIFICDREAMER = (
+    "Wang et al., ProlificDreamer: High-Fidelity and Diverse Text-to-3D Generation with Variational Score "
+    "Distillation, NeurIPS 2023, arXiv:2305.16213"
+)
 
 CATALOG: dict[str, dict[str, Part]] = {
     "distiller": {
-        "sds": Part(
-            "splatdream.distill.sds:SDS",
-            "score distillation sampling",
-            "Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, ICLR 2023, arXiv:2209.14988",
-        ),
+        "sds": Part("splatdream.distill.sds:SDS", "score distillation sampling", DREAMFUSION),
         "sdedit": Part(
             "splatdream.distill.sdedit:SDEdit",
             "views move towards their own partial denoising",
             "Meng et al., SDEdit: Guided Image Synthesis and Editing with SDEs, ICLR 2022, arXiv:2108.01073",
+        ),
+    },
+    "timesteps": {
+        "linear": Part("splatdream.timesteps:Timesteps", "a draw a view below an end that falls: 0.98 to 0.5"),
+        "uniform": Part("splatdream.timesteps:UNIFORM", "a draw a view in a range that stays: 0.02 to 0.98"),
+        "deterministic": Part("splatdream.timesteps:DETERMINISTIC", "no draw: falls evenly from 0.98 to 0.02"),
+        "sqrt": Part("splatdream.timesteps:SQUARE_ROOT", "no draw: falls with the root of the time, 0.98 to 0.02"),
+        "two-stage": Part("splatdream.timesteps:TWO_STAGE", "a draw a view below 0.98, in the second half below 0.5"),
+        "dreamfusion": Part("splatdream.timesteps:DREAMFUSION", "a draw a view, 0.02 to 0.98", DREAMFUSION),
+        "sjc": Part("splatdream.timesteps:SJC", "a draw a view, 0.01 to 0.97", SJC),
+        "magic3d": Part(
+            "splatdream.timesteps:MAGIC3D",
+            "its fine stage: a draw a view, 0.02 to 0.5",
+            "Lin et al., Magic3D: High-Resolution Text-to-3D Content Creation, CVPR 2023, arXiv:2211.10440",
+        ),
+        "prolificdreamer": Part(
+            "splatdream.timesteps:PROLIFICDREAMER",
+            "a draw a view below 0.98, after a fifth of the run below 0.5",
+            PROLIFICDREAMER,
+        ),
+        "mvdream": Part(
+            "splatdream.timesteps:MVDREAM",
+            "a draw a view; the range opens from 0.98 to 0.02..0.5",
+            MVDREAM,
+        ),
+        "hifa": Part("splatdream.timesteps:HIFA", "no draw: falls with the root of the time, 0.98 to 0.3", HIFA),
+        "rfds": Part("splatdream.timesteps:RFDS", "a draw a view, 0.02 to 0.7", RFDS),
+        "sdi": Part("splatdream.timesteps:SDI", "no draw: falls evenly from 1 to 0.2", SDI),
+        "dreamgaussian": Part(
+            "splatdream.timesteps:DREAMGAUSSIAN",
+            "no draw: falls evenly from 0.98 to 0.02",
+            "Tang et al., DreamGaussian: Generative Gaussian Splatting, ICLR 2024, arXiv:2309.16653",
+        ),
+        "gaussiandreamer": Part(
+            "splatdream.timesteps:GAUSSIANDREAMER",
+            "a draw a view below 0.98, after five twelfths of the run below 0.55",
+            "Yi et al., GaussianDreamer: Fast Generation from Text to 3D Gaussians, CVPR 2024, arXiv:2310.08529",
+        ),
+        "gsgen": Part(
+            "splatdream.timesteps:GSGEN",
+            "a draw a view below 0.98, after two fifteenths of the run below 0.5",
+            "Chen et al., Text-to-3D using Gaussian Splatting, CVPR 2024, arXiv:2309.16585",
+        ),
+        "luciddreamer": Part(
+            "splatdream.timesteps:LUCIDDREAMER",
+            "one draw for all views below an end that falls for 0.3 of the run: 0.98 to 0.5",
+            LUCIDDREAMER,
+        ),
+        "threestudio": Part(
+            "splatdream.timesteps:THREESTUDIO",
+            "a draw a view below 0.98, after a fifth of the run below 0.5",
+            "Guo et al., threestudio: A Unified Framework for 3D Content Generation, 2023",
         ),
     },
     "prior": {
@@ -82,12 +150,15 @@ def find(kind: str, name: str) -> Any:
 
 
 def configured(kind: str, spec: str) -> Any:
-    """The part that "name:field=value,field=value" describes, for parts that are dataclasses of their options."""
+    """The part that "name:field=value,field=value" describes.
+
+    A part is a dataclass of its options, or one made of it, some of whose options are changed.
+    """
     name, _, options = spec.partition(":")
     maker = find(kind, name)
     if not is_dataclass(maker):
         raise ValueError(f"{kind} {name!r} has no options")
-    types = {field.name: field.default for field in fields(maker)}
+    types = {field.name: getattr(maker, field.name, field.default) for field in fields(maker)}
     values = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
@@ -95,19 +166,19 @@ def configured(kind: str, spec: str) -> Any:
         if not equals:
             raise ValueError(f"option {key!r} of {name} needs a value: {name}:{key}=VALUE")
         values[key.strip()] = parse(text.strip(), types[key.strip()], f"{name}:{key.strip()}")
-    return maker(**values)  # type: ignore[operator]
+    return maker(**values) if isinstance(maker, type) else replace(maker, **values)
 
 
 def parse(text: str, like: Any, name: str) -> Any:
-    """`text` read as the type of `like`; a pair is written "low..high"."""
+    """`text` read as the type of `like`; a pair is written "low..high", or as the one number that both are."""
     try:
         if isinstance(like, bool):
             return {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}[text.lower()]
         if isinstance(like, tuple):
             values = tuple(type(like[0])(piece) for piece in text.split(".." if ".." in text else ","))
-            if len(values) != len(like):
+            if len(values) not in (1, len(like)):
                 raise ValueError
-            return values
+            return values if len(values) == len(like) else values * len(like)
         value = text if isinstance(like, str) else type(like)(text)
         if value != value:  # NaN; infinity may mean "no limit"
             raise ValueError

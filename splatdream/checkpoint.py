@@ -16,11 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from splatdream import __version__
-from splatdream.catalog import choose
 from splatdream.export.atomic import atomic_write
 from splatdream.loop import State
 from splatdream.optim import SplatOptimiser
-from splatdream.recipe import Recipe, keys
+from splatdream.recipe import Recipe
 from splatdream.splats import Splats
 
 FORMAT = "splatdream state 1"
@@ -73,11 +72,7 @@ def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe that led to the state in a file, without its tensors. ValueError as in `load_state`."""
     with _opened(Path(path)) as file:
-        values = _header(path, file.metadata())["recipe"]
-    for key in values:
-        choose(f"recipe key in {path}", key, keys())
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Recipe(**fields)
+        return Recipe.from_table(_header(path, file.metadata())["recipe"], path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from math import radians
 from zlib import crc32
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
@@ -22,6 +22,7 @@ from splatdream.optim import SplatOptimiser, exponential_decay
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 from splatdream.splats import Splats
+from splatdream.timesteps import Timesteps
 
 PARTS = ("cameras", "backgrounds", "noise", "timesteps", "rule", "densifier", "init")
 """Each draws from a generator of its own, so that changing one part does not reshuffle the others."""
@@ -62,6 +63,7 @@ def dream(
     renderer: Renderer | None = None,
     distiller: Distiller | None = None,
     densifier: Densifier | None = None,
+    timesteps: Timesteps | None = None,
     splats: Splats | None = None,
 ) -> Iterator[Step]:
     """Optimises a cloud towards the recipe's prompt, one step a turn, until its steps are done.
@@ -75,9 +77,10 @@ def dream(
     draw: Renderer = renderer or find("renderer", pick_renderer(recipe, device))
     rule: Distiller = distiller or configured("distiller", recipe.distill)
     growth: Densifier = densifier or configured("densifier", recipe.densify)
+    ladder: Timesteps = timesteps or configured("timesteps", recipe.timesteps)
     state = state or begin(recipe, prior, rule, growth, splats, device)
     while state.step < recipe.steps:
-        yield (step := turn(recipe, state, prior, draw, rule, growth))
+        yield (step := turn(recipe, state, prior, draw, rule, growth, ladder))
         state = step.state
 
 
@@ -103,7 +106,13 @@ def begin(
 
 
 def turn(
-    recipe: Recipe, state: State, prior: Prior, renderer: Renderer, distiller: Distiller, densifier: Densifier
+    recipe: Recipe,
+    state: State,
+    prior: Prior,
+    renderer: Renderer,
+    distiller: Distiller,
+    densifier: Densifier,
+    timesteps: Timesteps,
 ) -> Step:
     """One step: look, ask the prior, move the Gaussians, let the densifier work."""
     progress = state.step / recipe.steps
@@ -114,7 +123,7 @@ def turn(
     view = View(
         latents=latents.detach(),
         noise=torch.randn(latents.shape, generator=state.generators["noise"]).to(latents),
-        timesteps=draw_timesteps(recipe, prior, progress, state.generators["timesteps"]).to(latents.device),
+        timesteps=timesteps(prior.schedule, recipe.views, progress, state.generators["timesteps"]).to(latents.device),
         condition=prior.condition(recipe.prompt, recipe.negative_prompt, cameras),
         cameras=cameras,
         backgrounds=backgrounds,
@@ -162,14 +171,6 @@ def look_around(recipe: Recipe, state: State, prior: Prior, progress: float) -> 
         recipe.views, state.generators["backgrounds"], recipe.background, recipe.background_tint
     )
     return cameras.to(state.splats.means.device), backgrounds.to(state.splats.means)
-
-
-def draw_timesteps(recipe: Recipe, prior: Prior, progress: float, generator: torch.Generator) -> Int[Tensor, " B"]:
-    """One timestep per view, uniform below a maximum that falls linearly over the run."""
-    first, last = recipe.t_max
-    high = prior.schedule.index(first + (last - first) * progress)
-    low = min(prior.schedule.index(recipe.t_min), high)
-    return torch.randint(low, high + 1, (recipe.views,), generator=generator)
 
 
 def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render) -> Float[Tensor, ""]:

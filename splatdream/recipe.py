@@ -9,6 +9,8 @@ from typing import Any
 from splatdream.catalog import choose, parse
 
 QUALITIES = ("draft", "normal", "high")
+MOVED = {"t_min": "low", "t_max": "high"}
+"""Keys of earlier recipes that have become options of `timesteps`."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,7 @@ class Recipe:
     count: int = 3000  # Gaussians to begin with
     densify: str = "fixed"
     view_words: bool = True
-    t_min: float = 0.02
-    t_max: tuple[float, float] = (0.98, 0.5)  # upper end of the noise range, at the first and at the last step
+    timesteps: str = "linear"  # the noise levels that are asked about: a law or a published ladder, with its range
     lr_means: tuple[float, float] = (0.02, 0.004)  # first and last step, exponential in between
     lr_colours: float = 0.04
     lr_scales: float = 0.02
@@ -73,8 +74,6 @@ class Recipe:
                 raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
         if 0.0 in self.lr_means and self.lr_means != (0.0, 0.0):
             raise ValueError(f"lr_means falls by equal factors, so one end alone cannot be 0; got {self.lr_means}")
-        if not 0.0 <= self.t_min < min(self.t_max) or max(self.t_max) > 1.0:
-            raise ValueError(f"need 0 <= t_min < t_max <= 1; got t_min {self.t_min} and t_max {self.t_max}")
         limits = {"elevation": (-90.0, 90.0), "distance": (1.05, 100.0), "fov": (1.0, 150.0), "background": (0.0, 1.0)}
         for name, (low, high) in limits.items():
             first, last = getattr(self, name)
@@ -88,11 +87,15 @@ class Recipe:
         """With "key=value" texts applied. ValueError for an unknown key or a bad value."""
         changes = {}
         for assignment in assignments:
-            key, equals, text = assignment.partition("=")
-            choose("recipe key", key.strip(), keys())
+            key, equals, text = (piece.strip() for piece in assignment.partition("="))
+            if key in MOVED:
+                raise ValueError(
+                    f"{key} is an option of timesteps now: write --set timesteps=linear:{MOVED[key]}={text}"
+                )
+            choose("recipe key", key, keys())
             if not equals:
                 raise ValueError(f"write --set {key}=VALUE")
-            changes[key.strip()] = parse(text.strip(), getattr(self, key.strip()), key.strip())
+            changes[key] = parse(text, getattr(self, key), key)
         return replace(self, **changes)
 
     def to_toml(self) -> str:
@@ -105,11 +108,17 @@ class Recipe:
             table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows editors add a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a TOML file: {error}") from error
+        return cls.from_table(table, path, **changes)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any], source: str | Path, **changes: Any) -> "Recipe":
+        """The recipe of parsed TOML or JSON, of this version or an earlier one; `source` is named in errors."""
+        table = modern(table, source)
         for key in table:
-            choose(f"recipe key in {path}", key, keys())
+            choose(f"recipe key in {source}", key, keys())
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()} | changes
         if "prompt" not in values:
-            raise ValueError(f'{path} has no prompt; add prompt = "..." or give one on the command line')
+            raise ValueError(f'{source} has no prompt; add prompt = "..." or give one on the command line')
         defaults = {field.name: field.default for field in fields(cls)}
         for key, value in values.items():
             values[key] = _checked(key, value, defaults[key] if key != "prompt" else "")
@@ -118,6 +127,20 @@ class Recipe:
 
 def keys() -> list[str]:
     return [field.name for field in fields(Recipe)]
+
+
+def modern(table: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """The table of an earlier version's recipe in today's keys."""
+    old = {key: value if isinstance(value, list) else [value] for key, value in table.items() if key in MOVED}
+    if not old:
+        return table
+    if "timesteps" in table:
+        raise ValueError(
+            f"{source} gives timesteps and, from earlier recipes, {' and '.join(old)}; leave out the latter"
+        )
+    options = [f"{MOVED[key]}={'..'.join(map(str, ends))}" for key, ends in old.items()]
+    kept = {key: value for key, value in table.items() if key not in old}
+    return kept | {"timesteps": f"linear:{','.join(options)}"}
 
 
 def preset(quality: str, prompt: str, **changes: Any) -> Recipe:

@@ -16,7 +16,8 @@ from splatdream.loop import State, dream
 from splatdream.recipe import Recipe
 
 SIZE = 16
-RECIPE = Recipe('a "red" ball', steps=6, views=2, count=40, device="cpu", renderer="dense", t_max=(0.9, 0.4))
+LADDER = "linear:high=0.9..0.4"
+RECIPE = Recipe('a "red" ball', steps=6, views=2, count=40, device="cpu", renderer="dense", timesteps=LADDER)
 DENSIFIERS = ["fixed", "mcmc:start=0.0,every=0.2", "gradient:start=0.0,every=0.3,grow_gradient=1e-9"]
 
 

@@ -23,7 +23,7 @@ RECIPE = Recipe(
     count=300,
     device="cpu",
     renderer="cpu",
-    t_max=(0.9, 0.5),
+    timesteps="linear:high=0.9..0.5",
     background=(0.6, 0.6),
     background_tint=0.0,
     lr_means=(0.02, 0.005),
@@ -89,7 +89,7 @@ def test_changing_the_densifier_does_not_reshuffle_cameras_or_timesteps() -> Non
 
 def test_timesteps_stay_within_the_annealed_range() -> None:
     prior = oracle(build(Scene(Thing("ball"))), SIZE)
-    recipe = RECIPE.replace(steps=8, count=20, t_min=0.1, t_max=(0.9, 0.3))
+    recipe = RECIPE.replace(steps=8, count=20, timesteps="linear:low=0.1,high=0.9..0.3")
     for step in dream(recipe, prior=prior):
         high = 0.9 - 0.6 * step.index / 8
         assert all(100 <= t <= round(1000 * high) for t in step.timesteps)
