@@ -14,10 +14,10 @@ HERE = Path(__file__).parent
 
 
 def header() -> dict[str, str | int]:
-    """Script, machine, cores, date, commit (with "+" if the tree has changes), versions and torch's threads."""
+    """Script with options, machine, cores, date, commit ("+" where the tree has changes), versions, torch's threads."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
-        "script": Path(sys.argv[0]).name,
+        "script": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{_processor()}, {platform.system()}",
         "cores": usable,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
