@@ -48,6 +48,34 @@ CATALOG: dict[str, dict[str, Part]] = {
             "views move towards their own partial denoising",
             "Meng et al., SDEdit: Guided Image Synthesis and Editing with SDEs, ICLR 2022, arXiv:2108.01073",
         ),
+        "sjc": Part("splatdream.distill.sjc:SJC", "the score averaged over perturbed views", SJC),
+        "csd": Part(
+            "splatdream.distill.csd:CSD",
+            "the guidance alone, against an annealed negative prompt",
+            "Yu et al., Text-to-3D with Classifier Score Distillation, ICLR 2024, arXiv:2310.19415",
+        ),
+        "nfsd": Part(
+            "splatdream.distill.nfsd:NFSD",
+            "the guidance and a step back to good pictures, without noise",
+            "Katzir et al., Noise-Free Score Distillation, ICLR 2024, arXiv:2310.17590",
+        ),
+        "hifa": Part(
+            "splatdream.distill.hifa:HiFA",
+            "latents and pictures move towards a denoising in several steps",
+            HIFA,
+        ),
+        "flow": Part("splatdream.distill.flow:Flow", "the residual of a rectified flow's velocity, on any prior", RFDS),
+        "recon": Part(
+            "splatdream.distill.recon:Recon",
+            "the clean estimate, shrunk to the spread it has without guidance",
+            MVDREAM,
+        ),
+        "bridge": Part(
+            "splatdream.distill.bridge:Bridge",
+            "from words for what is wrong with the renders to the prompt, after a warm-up",
+            "McAllister et al., Rethinking Score Distillation as a Bridge Between Image Distributions, NeurIPS 2024, "
+            "arXiv:2406.09417",
+        ),
     },
     "timesteps": {
         "linear": Part("splatdream.timesteps:Timesteps", "a draw a view below an end that falls: 0.98 to 0.5"),

@@ -72,10 +72,10 @@ def dream(
     gradient is not finite.
     """
     device = pick_device(recipe)
-    words = f"{recipe.prompt} {recipe.negative_prompt}"
+    rule: Distiller = distiller or configured("distiller", recipe.distill)
+    words = words_asked(recipe, rule)
     prior = prior or load_prior(recipe.prior, words, device=str(device), view_words=recipe.view_words)
     draw: Renderer = renderer or find("renderer", pick_renderer(recipe, device))
-    rule: Distiller = distiller or configured("distiller", recipe.distill)
     growth: Densifier = densifier or configured("densifier", recipe.densify)
     ladder: Timesteps = timesteps or configured("timesteps", recipe.timesteps)
     state = state or begin(recipe, prior, rule, growth, splats, device)
@@ -226,6 +226,13 @@ def residual(gradient: Gradient, view: View) -> float:
     if gradient.targets is not None:
         return float((view.images - gradient.targets).square().mean().sqrt())
     return 0.0
+
+
+def words_asked(recipe: Recipe, distiller: Distiller) -> str:
+    """Every word that the run will ask the prior about. ValueError where the rule lacks a negative prompt."""
+    if getattr(distiller, "needs_negative_prompt", False) and not recipe.negative_prompt.strip():
+        raise ValueError(f"{distiller} needs a negative prompt; give one, as in --negative 'blurry, low quality'")
+    return f"{recipe.prompt} {recipe.negative_prompt} {getattr(distiller, 'words', '')}"
 
 
 def pick_device(recipe: Recipe) -> torch.device:

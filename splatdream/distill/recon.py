@@ -1,0 +1,55 @@
+"""MVDream's x0 reconstruction: Shi et al., MVDream: Multi-view Diffusion for 3D Generation, 2024.
+
+The latents move towards the guided estimate of x0. Guidance stretches that estimate, which shows as glaring colours;
+it is shrunk to the spread of the estimate without guidance (Lin et al. 2023), taken over all views of a group at once
+so that their brightness stays the same.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdream.contracts import Gradient, Prior, View
+from splatdream.distill.branches import branches
+from splatdream.distill.options import check_guidance, check_range
+
+
+@dataclass(frozen=True)
+class Recon:
+    """x - x0', x0' = x0 (rescale std(x0_cond) / std(x0) + 1 - rescale) per group of `group` successive views.
+
+    With rescale 0 it is SDS with w = sigma/alpha. Two evaluations.
+    """
+
+    guidance_scale: float = 15.0
+    rescale: float = 0.5
+    group: int = 4
+
+    def __post_init__(self) -> None:
+        check_guidance("recon", self.guidance_scale)
+        check_range("rescale of recon", self.rescale, 0.0, 1.0)
+        if self.group < 1:
+            raise ValueError(f"recon takes views in groups of at least 1; got {self.group}")
+
+    def init(self, prior: Prior, generator: torch.Generator) -> None:
+        return None
+
+    def __call__(self, view: View, prior: Prior, state: None, generator: torch.Generator) -> tuple[Gradient, None]:
+        if len(view.latents) % self.group:
+            raise ValueError(
+                f"recon takes views in groups of {self.group}, and a step has {len(view.latents)}; "
+                "choose a multiple, or another recon:group"
+            )
+        x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
+        answers = branches(prior, x_t, view.timesteps, view.condition.cond, view.condition.uncond)
+        cond, uncond = (answer.x0 for answer in answers)
+        x0 = uncond + self.guidance_scale * (cond - uncond)
+        factor = self.rescale * self.spread(cond) / self.spread(x0) + 1.0 - self.rescale
+        return Gradient(latents=view.latents - factor * x0), None
+
+    def spread(self, x0: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:
+        """The standard deviation over each view's group; a little more, so that flat pictures have a ratio of 1."""
+        per_group = x0.reshape(-1, self.group * x0[0].numel()).std(1) + 1e-8
+        return per_group.repeat_interleave(self.group).reshape(-1, 1, 1, 1)
