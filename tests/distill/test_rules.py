@@ -1,134 +1,97 @@
-"""Score distillation against priors whose score is exact."""
+"""What rules refuse, before the first step, and what is particular to one of them."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from exact import FinitePrior
+from distill.worlds import generator, pictures, view_of
+from exact import TextPrior
+from tiny import tiny_prior_folder
 
-from splatdream.cameras import orbit
-from splatdream.contracts import View
+from splatdream.catalog import CATALOG, configured
+from splatdream.distill.csd import CSD
+from splatdream.distill.hifa import HiFA
+from splatdream.distill.nfsd import NFSD
 from splatdream.distill.sdedit import SDEdit
-from splatdream.distill.sds import SDS
-from splatdream.guidance import guided
-from splatdream.losses import inject
+from splatdream.loop import dream
+from splatdream.priors.words import unknown_words
+from splatdream.recipe import Recipe
 
-GENERATOR = torch.Generator()
-SIZE = 8
+RECIPE = Recipe("a red ball", steps=1, count=10, device="cpu", renderer="cpu")
 
-
-def pictures(count: int, seed: int) -> torch.Tensor:
-    return torch.rand(count, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(seed))
-
-
-def finite_prior(count: int = 1, other: int = 1) -> FinitePrior:
-    asked, empty = pictures(count, 1), pictures(other, 2)
-    return FinitePrior(
-        lambda cameras: asked.expand(len(cameras), -1, -1, -1, -1),
-        SIZE,
-        lambda cameras: torch.cat([asked, empty]).expand(len(cameras), -1, -1, -1, -1),
-    )
-
-
-def view_of(prior: FinitePrior, images: torch.Tensor, timesteps: list[int], seed: int = 0) -> View:
-    cameras = orbit(len(images), SIZE)
-    latents = prior.encode(images)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
-    condition = prior.condition("", "", cameras)
-    return View(latents, noise, torch.tensor(timesteps), condition, cameras, torch.zeros(len(images), 3), images, 0.5)
-
-
-def test_sds_vanishes_at_the_one_picture_that_the_prior_knows_and_only_there() -> None:
-    prior = finite_prior()
-    there, _ = SDS(1.0)(view_of(prior, pictures(1, 1), [400]), prior, None, GENERATOR)
-    elsewhere, _ = SDS(1.0)(view_of(prior, pictures(1, 3), [400]), prior, None, GENERATOR)
-    assert there.latents.abs().max() < 1e-5
-    assert elsewhere.latents.abs().max() > 0.1
+BAD_OPTIONS = {
+    "sds:weighting=unifrom": "did you mean 'uniform'",
+    "sdedit:steps=0": "at least 1 denoising step; got 0",
+    "sjc:perturbations=0": "at least 1 perturbation; got 0",
+    "sjc:guidance_scale=-1": r"guidance_scale of sjc must lie within 0..1000; got -1",
+    "csd:weighting=sd": "did you mean 'sds'",
+    "csd:negative_weight=0..1.5": r"negative_weight of csd must lie within 0..1; got 1.5",
+    "nfsd:quiet=2": r"quiet of nfsd must lie within 0..1; got 2",
+    "nfsd:guidance_scale=inf": r"within 0..1000; got inf",
+    "hifa:steps=0": "at least 1 denoising step",
+    "hifa:image_weight=-0.1": r"image_weight of hifa must lie within 0..1e\+06; got -0.1",
+    "hifa:latent_weight=0,image_weight=0": "nothing would move",
+    "flow:guidance_scale=1e9": r"guidance_scale of flow must lie within",
+    "flow:weighting=sigmoidal": "did you mean 'sigmoid'",
+    "recon:rescale=1.1": r"rescale of recon must lie within 0..1; got 1.1",
+    "recon:group=0": "groups of at least 1; got 0",
+    "bridge:warmup=-0.1": "warmup of bridge must lie within 0..1",
+    "bridge:source=": "say what is wrong with the pictures",
+    "bridge:weighting=none": "unknown weighting 'none'",
+}
 
 
-def test_the_weight_sigma_over_alpha_makes_sds_the_x0_form() -> None:
-    prior = finite_prior(3)
-    view = view_of(prior, pictures(2, 4), [300, 700])
-    gradient, _ = SDS(7.5, "sigma/alpha")(view, prior, None, GENERATOR)
-    x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
-    x0 = guided(prior, x_t, view.timesteps, view.condition, 7.5).x0
-    torch.testing.assert_close(gradient.latents, view.latents - x0, atol=2e-4, rtol=1e-4)
+@pytest.mark.parametrize("spec", BAD_OPTIONS)
+def test_options_out_of_range_are_told_with_the_range(spec) -> None:
+    with pytest.raises(ValueError, match=BAD_OPTIONS[spec]):
+        configured("distiller", spec)
 
 
-@pytest.mark.parametrize("rule", [SDS(10.0), SDS(1.0, "uniform"), SDEdit(3.0), SDEdit(3.0, steps=4)])
-def test_a_batch_equals_its_single_views(rule) -> None:
-    prior = finite_prior(3)
-    images = pictures(3, 5)
-    whole = view_of(prior, images, [100, 500, 900])
-    together, _ = rule(whole, prior, None, GENERATOR)
-    for k in range(3):
-        alone = View(
-            *(value[k : k + 1] for value in (whole.latents, whole.noise, whole.timesteps)),
-            whole.condition[k : k + 1],
-            whole.cameras[k],
-            whole.backgrounds[k : k + 1],
-            whole.images[k : k + 1],
-            whole.progress,
-        )
-        single, _ = rule(alone, prior, None, GENERATOR)
-        for name in ("latents", "targets"):
-            if getattr(single, name) is not None:
-                torch.testing.assert_close(getattr(together, name)[k : k + 1], getattr(single, name))
+@pytest.mark.parametrize("rule", [NFSD(negative=""), CSD(negative_weight=(1.0, 0.5))], ids=str)
+def test_a_rule_that_needs_a_negative_prompt_is_refused_without_one(rule) -> None:
+    prior = TextPrior()
+    with pytest.raises(ValueError, match=r"needs a negative prompt; give one"):
+        next(dream(RECIPE, prior=prior, distiller=rule))
+    assert prior.evaluations == 0
+    next(dream(RECIPE.replace(negative_prompt="blurry"), prior=prior, distiller=rule))
+    assert prior.evaluations > 0
 
 
-def test_guidance_has_one_convention() -> None:
-    """FIELD P1: scale 1 is the conditional prediction, 0 the unconditional, and the rest lies on their line."""
-    prior = finite_prior(2, 4)
-    view = view_of(prior, pictures(2, 6), [600, 600])
-
-    def eps(scale: float) -> torch.Tensor:
-        return guided(prior, view.latents, view.timesteps, view.condition, scale).eps
-
-    torch.testing.assert_close(eps(7.5), eps(0.0) + 7.5 * (eps(1.0) - eps(0.0)), atol=1e-5, rtol=1e-5)
-    cond = prior.predict(view.latents, view.timesteps, view.condition.cond)
-    torch.testing.assert_close(eps(1.0), cond.eps)
+@pytest.mark.parametrize("spec", ["nfsd", "bridge"])
+def test_words_of_a_rule_that_the_prior_does_not_know_are_told_before_the_first_step(spec, tmp_path) -> None:
+    recipe = RECIPE.replace(prior=str(tiny_prior_folder(tmp_path)), distill=spec)
+    with pytest.raises(ValueError, match=r"does not know .*'blurry'"):
+        next(dream(recipe))
 
 
-def test_sds_costs_two_evaluations_a_view_and_one_without_guidance() -> None:
-    prior = finite_prior()
-    SDS(5.0)(view_of(prior, pictures(3, 3), [100, 200, 300]), prior, None, GENERATOR)
-    assert prior.evaluations == 6
-    SDS(1.0)(view_of(prior, pictures(3, 3), [100, 200, 300]), prior, None, GENERATOR)
-    assert prior.evaluations == 9
+@pytest.mark.parametrize("name", CATALOG["distiller"])
+def test_the_built_in_prior_knows_the_words_of_every_rule(name) -> None:
+    assert unknown_words(getattr(configured("distiller", name), "words", "")) == []
 
 
-def test_inputs_are_left_untouched_and_equal_noise_gives_equal_gradients() -> None:
-    prior = finite_prior(2)
-    view = view_of(prior, pictures(2, 3), [250, 750])
-    before = view.latents.clone(), view.noise.clone()
-    first, _ = SDS(9.0)(view, prior, None, GENERATOR)
-    second, _ = SDS(9.0)(view, prior, None, GENERATOR)
-    assert torch.equal(first.latents, second.latents)
-    assert torch.equal(view.latents, before[0])
-    assert torch.equal(view.noise, before[1])
+def test_recon_says_which_numbers_of_views_make_whole_groups() -> None:
+    with pytest.raises(ValueError, match="groups of 4, and a step has 6; choose a multiple"):
+        next(dream(RECIPE.replace(views=6, distill="recon"), prior=TextPrior()))
 
 
-def test_the_injected_gradient_is_the_autograd_of_half_the_squared_residual() -> None:
-    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    target = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
-    (by_loss,) = torch.autograd.grad(0.5 * (x - target).square().sum(), x)
-    (by_injection,) = torch.autograd.grad(inject(x, (x - target).detach()), x)
-    torch.testing.assert_close(by_injection, by_loss)
-
-
-def test_sdedit_aims_a_coarse_render_at_pictures_of_its_own_size() -> None:
-    prior = finite_prior()
+@pytest.mark.parametrize("rule", [SDEdit(1.0), HiFA(1.0)], ids=str)
+def test_a_coarse_render_is_aimed_at_pictures_of_its_own_size(rule) -> None:
+    prior = TextPrior()
     fine = view_of(prior, pictures(1, 3), [400])
-    coarse = replace(fine, images=torch.zeros(1, SIZE // 2, SIZE // 2, 3))
-    whole, _ = SDEdit(1.0)(fine, prior, None, GENERATOR)
-    half, _ = SDEdit(1.0)(coarse, prior, None, GENERATOR)
+    coarse = replace(fine, images=torch.zeros(1, 4, 4, 3))
+    whole, _ = rule(fine, prior, None, generator())
+    half, _ = rule(coarse, prior, None, generator())
     assert half.targets.shape == coarse.images.shape
     # The filter spans two of the large pixels and half of each neighbour: means agree but for the borders.
     torch.testing.assert_close(half.targets.mean((1, 2)), whole.targets.mean((1, 2)), atol=0.05, rtol=0)
-    with pytest.raises(ValueError, match="at least 1 denoising step"):
-        SDEdit(steps=0)
 
 
-def test_an_unknown_weighting_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="uniform"):
-        SDS(5.0, "unifrom")
+def test_hifa_does_not_decode_where_pictures_count_for_nothing() -> None:
+    """FIELD P3."""
+
+    class Blind(TextPrior):
+        def decode(self, latents):
+            raise AssertionError("decoded in vain")
+
+    prior = Blind()
+    HiFA(1.0, image_weight=0.0)(view_of(prior, pictures(1, 3), [400]), prior, None, generator())
