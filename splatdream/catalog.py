@@ -172,8 +172,12 @@ def choose(what: str, name: str, choices: list[str]) -> str:
 
 def find(kind: str, name: str) -> Any:
     """The object behind a name; this imports its module."""
-    part = CATALOG[kind][choose(kind, name, list(CATALOG[kind]))]
-    module, attribute = part.target.split(":")
+    return load(CATALOG[kind][choose(kind, name, list(CATALOG[kind]))].target)
+
+
+def load(target: str) -> Any:
+    """The object that "module:object" names."""
+    module, attribute = target.split(":")
     return getattr(import_module(module), attribute)
 
 
@@ -187,14 +191,22 @@ def configured(kind: str, spec: str) -> Any:
     if not is_dataclass(maker):
         raise ValueError(f"{kind} {name!r} has no options")
     types = {field.name: getattr(maker, field.name, field.default) for field in fields(maker)}
-    values = {}
+    values: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
+ANNEALED = "splatdream.distill.annealed:Annealed"
+"""What a rule becomes whose numbers change during the run."""
         choose(f"option of {name}", key.strip(), list(types))
         if not equals:
             raise ValueError(f"option {key!r} of {name} needs a value: {name}:{key}=VALUE")
-        values[key.strip()] = parse(text.strip(), types[key.strip()], f"{name}:{key.strip()}")
-    return maker(**values) if isinstance(maker, type) else replace(maker, **values)
+        like, what = types[key.strip()], f"{name}:{key.strip()}"
+        if kind == "distiller" and isinstance(like, float) and ".." in text:
+            text, _, end = text.partition("..")
+            last[key.strip()] = parse(end.strip(), like, what)
+        values[key.strip()] = parse(text.strip(), like, what)
+    part = maker(**values) if isinstance(maker, type) else replace(maker, **values)
+    return load(ANNEALED)(part, replace(part, **last)) if last else part
 
 
 def parse(text: str, like: Any, name: str) -> Any:
