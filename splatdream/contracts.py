@@ -81,15 +81,34 @@ class Embedding:
 
 
 @dataclass(frozen=True)
+class Negative:
+    """Words that guidance turns away from, so far as they differ from the prompt; a weight of 0 leaves a view be."""
+
+    embedding: Embedding
+    weights: Float[Tensor, " B"]
+
+    def __getitem__(self, rows) -> "Negative":
+        """The chosen views, by anything that keeps the leading axis."""
+        return Negative(self.embedding[rows], self.weights[rows])
+
+
+@dataclass(frozen=True)
 class Condition:
-    """What one step asks of the prior: an embedding per view for the prompt and one for the negative prompt."""
+    """What one step asks of the prior: an embedding per view for the prompt and one for the negative prompt.
+
+    `negatives`, and how far guidance is to be held to the spread of the prompt's own answer (`rescale`, 0 to 1), are
+    heeded by `guidance.guided`.
+    """
 
     cond: Embedding
     uncond: Embedding
+    negatives: tuple[Negative, ...] = ()
+    rescale: float = 0.0
 
     def __getitem__(self, rows) -> "Condition":
         """The chosen views, by anything that keeps the leading axis."""
-        return Condition(self.cond[rows], self.uncond[rows])
+        negatives = tuple(negative[rows] for negative in self.negatives)
+        return Condition(self.cond[rows], self.uncond[rows], negatives, self.rescale)
 
 
 @runtime_checkable

@@ -1,11 +1,18 @@
-"""Classifier-free guidance, defined once (Ho & Salimans 2022): uncond + guidance_scale * (cond - uncond)."""
+"""Classifier-free guidance, defined once (Ho & Salimans 2022): uncond + guidance_scale * (cond - uncond).
+
+What a `Condition` adds to it also stands here: Perp-Neg (Armandpour et al. 2023) turns the direction away from further
+words, and rescaling (Lin et al. 2023) keeps a large scale from stretching the answer.
+"""
+
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdream.contracts import Condition, Prior
-from splatdream.schedule import Prediction
+from splatdream.schedule import Prediction, per_sample
 
 
 def guided(
@@ -15,15 +22,37 @@ def guided(
     condition: Condition,
     guidance_scale: float,
 ) -> Prediction:
-    """The guided prediction, in the prior's native kind (guidance is affine, so the kind does not matter).
+    """The guided prediction, in the prior's native kind (guidance and Perp-Neg are the same in each).
 
-    Scale 1 is the conditional prediction and 0 the unconditional one: one evaluation. Others take two, in one call.
+    Scale 1 is the conditional prediction and 0 the unconditional one: one evaluation. Others take two, in one call, and
+    one more for each of the condition's negatives, which also turn scale 1. Rescaling changes neither of the two.
     """
-    if guidance_scale == 1.0:
+    negatives = [negative for negative in condition.negatives if negative.weights.any()]
+    if guidance_scale == 1.0 and not negatives:
         return prior.predict(x_t, timesteps, condition.cond)
     if guidance_scale == 0.0:
         return prior.predict(x_t, timesteps, condition.uncond)
-    both = prior.predict(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), condition.cond + condition.uncond)
-    cond, uncond = both.value.chunk(2)
-    alpha, sigma = both.alpha[: len(x_t)], both.sigma[: len(x_t)]
-    return Prediction(both.kind, uncond + guidance_scale * (cond - uncond), x_t, alpha, sigma)
+    told = [condition.cond, condition.uncond, *(negative.embedding for negative in negatives)]
+    answer = prior.predict(torch.cat([x_t] * len(told)), torch.cat([timesteps] * len(told)), reduce(add, told))
+    cond, uncond, *others = answer.value.chunk(len(told))
+    direction = cond - uncond
+    for negative, other in zip(negatives, others, strict=True):
+        away = perpendicular(other - uncond, cond - uncond)
+        direction = direction + per_sample(negative.weights, away) * away
+    value = uncond + guidance_scale * direction
+    if condition.rescale:
+        value = rescaled(value, cond, condition.rescale)
+    return Prediction(answer.kind, value, x_t, answer.alpha[: len(x_t)], answer.sigma[: len(x_t)])
+
+
+def perpendicular(u: Float[Tensor, "B *rest"], v: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:
+    """What is left of each sample of u without its part along v; all of it where v is zero."""
+    along = (u * v).flatten(1).sum(1) / v.square().flatten(1).sum(1).clamp_min(torch.finfo(v.dtype).tiny)
+    return u - per_sample(along, v) * v
+
+
+def rescaled(value: Float[Tensor, "B *rest"], cond: Float[Tensor, "B *rest"], phi: float) -> Float[Tensor, "B *rest"]:
+    """`value` with the part `phi` of it brought to the deviation of `cond`, per sample (Lin et al., eqs. 15 and 16)."""
+    spread = value.flatten(1).std(1).clamp_min(torch.finfo(value.dtype).tiny)
+    factor = phi * cond.flatten(1).std(1) / spread + (1.0 - phi)
+    return per_sample(factor, value) * value
