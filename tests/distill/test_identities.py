@@ -14,6 +14,7 @@ from exact import FinitePrior, GaussianPrior, TextPrior, cosine_schedule, spoken
 from splatdream.contracts import Gradient, Prior, View
 from splatdream.distill.bridge import Bridge
 from splatdream.distill.csd import CSD
+from splatdream.distill.denoise import denoised
 from splatdream.distill.flow import Flow
 from splatdream.distill.hifa import HiFA
 from splatdream.distill.nfsd import NFSD
@@ -270,6 +271,25 @@ def test_hifa_in_one_step_without_pictures_equals_sds_with_sigma_over_alpha() ->
     close(gradient.latents, direction(SDS(7.5, "sigma/alpha"), view, prior), EXACT)
     assert gradient.targets is None
     assert asked(HiFA(7.5, latent_weight=0.0), view, prior).latents is None
+
+
+def test_denoising_in_many_steps_arrives_where_the_probability_flow_of_a_gaussian_does() -> None:
+    """Its flow keeps (x - alpha m) / sqrt(alpha^2 spread^2 + sigma^2) fixed on the way from x_t to clean latents."""
+    mean, spread = pictures(1, 1)[0].double(), 0.3
+    prior = GaussianPrior(mean, spread)
+    view, m = four_views(prior), prior.encode(mean[None])
+    alpha, sigma = prior.schedule.at(view.timesteps, view.latents)
+    x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
+    arrival = m + spread * (x_t - alpha * m) / (alpha**2 * spread**2 + sigma**2).sqrt()
+
+    def error(steps: int) -> float:
+        x0 = denoised(prior, x_t, view.timesteps, view.condition, guidance_scale=1.0, steps=steps)
+        return float((x0 - arrival).norm() / (arrival - m).norm())
+
+    # Euler's method: the error falls with the size of a step.
+    assert error(1) > 0.3
+    assert error(100) < 0.02
+    assert error(100) < 0.6 * error(50)
 
 
 # Flow.
