@@ -92,6 +92,7 @@ def check_names(recipe: Recipe) -> None:
     parts = {
         "distiller": recipe.distill,
         "timesteps": recipe.timesteps,
+        "view_words": recipe.view_words,
         "densifier": recipe.densify,
         "init": recipe.init,
     }
@@ -151,6 +152,7 @@ def check_parts(recipe: Recipe) -> Recipe:
 
     configured("distiller", recipe.distill)
     configured("timesteps", recipe.timesteps)
+    configured("view_words", recipe.view_words)
     configured("densifier", recipe.densify)
     try:
         device = pick_device(recipe)

@@ -81,6 +81,7 @@ def asked(names: list[str]) -> Iterator[tuple[str, str]]:
 def parts_of(recipe: Recipe, folder: Path) -> Iterator[tuple[str, str]]:
     yield "distiller", recipe.distill.partition(":")[0]
     yield "timesteps", recipe.timesteps.partition(":")[0]
+    yield "view_words", recipe.view_words.partition(":")[0]
     yield "densifier", recipe.densify.partition(":")[0]
     yield "renderer", recipe.renderer
     yield "init", recipe.init

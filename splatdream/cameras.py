@@ -6,7 +6,7 @@ y down, z forward. `viewmats` map world to camera. Angles are radians. B views, 
 """
 
 from dataclasses import dataclass
-from math import asin, pi, radians, sin
+from math import cos, pi, radians, sin
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,13 @@ class Cameras:
         moved = (tensor.to(*args, **kwargs) for tensor in (self.viewmats, self.Ks, self.azimuths, self.elevations))
         viewmats, Ks, azimuths, elevations = moved
         return Cameras(viewmats, Ks, self.width, self.height, azimuths, elevations)
+
+    def turned(self, angle: float) -> "Cameras":
+        """The same cameras carried around the vertical axis, counter-clockwise seen from above."""
+        c, s = cos(angle), sin(angle)
+        back = self.viewmats.new_tensor([[c, s, 0, 0], [-s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        azimuths = torch.remainder(self.azimuths + angle, 2 * pi)
+        return Cameras(self.viewmats @ back, self.Ks, self.width, self.height, azimuths, self.elevations)
 
     def resize(self, size: int) -> "Cameras":
         """The same views on a picture `size` pixels high, the aspect kept."""
@@ -162,11 +169,21 @@ def random_backgrounds(
     return (grey + shift).clamp(0, 1)
 
 
-def view_word(azimuth: float, elevation: float, *, front: float = pi / 4, back: float = pi / 4) -> str:
-    """How people name a view: "front", "side", "back" or "overhead" (above 60 degrees); DreamFusion, section 3.2."""
-    if elevation > asin(3**0.5 / 2) - 1e-9:
+def from_front(azimuth: float) -> float:
+    """The angle between an azimuth and the front's, from 0 to pi."""
+    return abs((azimuth + pi) % (2 * pi) - pi)
+
+
+def view_word(
+    azimuth: float, elevation: float, *, front: float = pi / 4, back: float = pi / 4, overhead: float = pi / 3
+) -> str:
+    """How people name a view: "front" or "back" up to so far to either side, "overhead" above so much, else "side".
+
+    DreamFusion, section 3.2.
+    """
+    if elevation > overhead - 1e-9:
         return "overhead"
-    away = abs((azimuth + pi) % (2 * pi) - pi)
+    away = from_front(azimuth)
     if away <= front:
         return "front"
     return "back" if away >= pi - back else "side"

@@ -39,6 +39,10 @@ PROLIFICDREAMER = (
     "Wang et al., ProlificDreamer: High-Fidelity and Diverse Text-to-3D Generation with Variational Score "
     "Distillation, NeurIPS 2023, arXiv:2305.16213"
 )
+PERP_NEG = (
+    "Armandpour et al., Re-imagine the Negative Prompt Algorithm: Transform 2D Diffusion into 3D, alleviate Janus "
+    "problem and Beyond, 2023, arXiv:2304.04968"
+)
 
 CATALOG: dict[str, dict[str, Part]] = {
     "distiller": {
@@ -129,6 +133,18 @@ CATALOG: dict[str, dict[str, Part]] = {
             "Guo et al., threestudio: A Unified Framework for 3D Content Generation, 2023",
         ),
     },
+    "view_words": {
+        "none": Part("splatdream.priors.view_words:NoWords", "the prompt as it is, whatever the view"),
+        "named": Part("splatdream.priors.view_words:Named", "front, side, back or overhead view", DREAMFUSION),
+        "perp-neg": Part(
+            "splatdream.priors.view_words:PerpNeg",
+            "mixtures of neighbouring views, turned away from the wrong ones, with its authors' weights",
+            PERP_NEG,
+        ),
+        "perp-neg-threestudio": Part(
+            "splatdream.priors.view_words:PerpNegThreestudio", "the same with threestudio's weights", PERP_NEG
+        ),
+    },
     "prior": {
         "builtin": Part("splatdream.priors:load_prior", "the prior that ships with splatdream"),
     },
@@ -159,6 +175,8 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".ply": Part("splatdream.export.ply:write_ply", "the layout that splat viewers read", KERBL),
     },
 }
+ANNEALED = "splatdream.distill.annealed:Annealed"
+"""What a rule becomes whose numbers change during the run."""
 
 
 def choose(what: str, name: str, choices: list[str]) -> str:
@@ -184,7 +202,8 @@ def load(target: str) -> Any:
 def configured(kind: str, spec: str) -> Any:
     """The part that "name:field=value,field=value" describes.
 
-    A part is a dataclass of its options, or one made of it, some of whose options are changed.
+    A part is a dataclass of its options, or one made of it, some of whose options are changed. A number of a rule may
+    be written "first..last": it passes from one to the other over the run.
     """
     name, _, options = spec.partition(":")
     maker = find(kind, name)
@@ -195,8 +214,6 @@ def configured(kind: str, spec: str) -> Any:
     last: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
-ANNEALED = "splatdream.distill.annealed:Annealed"
-"""What a rule becomes whose numbers change during the run."""
         choose(f"option of {name}", key.strip(), list(types))
         if not equals:
             raise ValueError(f"option {key!r} of {name} needs a value: {name}:{key}=VALUE")

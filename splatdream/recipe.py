@@ -33,7 +33,8 @@ class Recipe:
     init: str = "sphere"
     count: int = 3000  # Gaussians to begin with
     densify: str = "fixed"
-    view_words: bool = True
+    view_words: str = "named"  # what the prompt says of each view: "none", "named" or a form of Perp-Neg
+    guidance_rescale: float = 0.0  # how far guidance is held to the spread of the prompt's own answer
     timesteps: str = "linear"  # the noise levels that are asked about: a law or a published ladder, with its range
     lr_means: tuple[float, float] = (0.02, 0.004)  # first and last step, exponential in between
     lr_colours: float = 0.04
@@ -130,7 +131,9 @@ def keys() -> list[str]:
 
 
 def modern(table: dict[str, Any], source: str | Path) -> dict[str, Any]:
-    """The table of an earlier version's recipe in today's keys."""
+    """The table of an earlier version's recipe in today's keys and values."""
+    if isinstance(table.get("view_words"), bool):
+        table = table | {"view_words": "named" if table["view_words"] else "none"}
     old = {key: value if isinstance(value, list) else [value] for key, value in table.items() if key in MOVED}
     if not old:
         return table

@@ -72,6 +72,13 @@ def test_views_are_named_as_people_name_them(azimuth, elevation, word) -> None:
     assert view_word(radians(azimuth), radians(elevation)) == word
 
 
+def test_the_borders_between_the_names_can_be_moved() -> None:
+    narrow = {"front": radians(30), "back": radians(60), "overhead": radians(40)}
+    assert view_word(radians(31), 0.0, **narrow) == "side"
+    assert view_word(radians(121), 0.0, **narrow) == "back"
+    assert view_word(0.0, radians(41), **narrow) == "overhead"
+
+
 def test_backgrounds_stay_nearly_grey() -> None:
     colours = random_backgrounds(500, torch.Generator().manual_seed(0))
     assert (colours.amax(1) - colours.amin(1)).max() <= 0.16 + 1e-6

@@ -78,12 +78,12 @@ def test_a_ladder_without_chance_has_the_published_values_and_leaves_the_generat
 
 
 def test_luciddreamer_draws_once_for_all_views_below_an_end_that_falls_for_its_warm_up() -> None:
-    timesteps = configured("timesteps", "luciddreamer")
+    timesteps, generator = configured("timesteps", "luciddreamer"), seeded()
     for progress, high in ((0.0, 980), (0.15, 740), (0.3, 500), (1.0, 500)):
-        drawn = torch.stack([timesteps(SCHEDULE, 3, progress, seeded(seed)) for seed in range(3000)])
+        drawn = torch.stack([timesteps(SCHEDULE, 3, progress, generator) for _ in range(500)])
         assert (drawn == drawn[:, :1]).all()
-        # Of 3000 draws the highest lies within 1 % of the end but for one case in 10^12.
-        assert 0.99 * high < drawn.max() <= high
+        # Of 500 draws the highest lies within 2 % of the end but for one case in 20,000.
+        assert 0.98 * high < drawn.max() <= high
 
 
 def test_every_ladder_of_the_catalogue_is_checked_here() -> None:

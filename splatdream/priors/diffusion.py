@@ -1,6 +1,8 @@
 """Latent diffusion from a diffusers folder: the built-in prior and Stable Diffusion 1.x and 2.x."""
 
 import json
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPTextModel
 
-from splatdream.cameras import Cameras, camera_vectors, view_word
-from splatdream.contracts import Condition, Embedding
+from splatdream.cameras import Cameras, camera_vectors
+from splatdream.contracts import Condition, Embedding, Negative
+from splatdream.priors.view_words import NAMED, ViewWords
 from splatdream.schedule import Prediction, Schedule
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
@@ -20,7 +23,7 @@ _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderT
 class DiffusionPrior:
     """A frozen UNet with its autoencoder and text encoder, all on one device in one precision."""
 
-    def __init__(self, vae, unet, text_encoder, tokenizer, scheduler, *, view_words: bool = True) -> None:
+    def __init__(self, vae, unet, text_encoder, tokenizer, scheduler, *, view_words: ViewWords = NAMED) -> None:
         for module in (vae, unet, text_encoder):
             module.requires_grad_(False).eval()
         self.vae, self.unet, self.text_encoder, self.tokenizer = vae, unet, text_encoder, tokenizer
@@ -34,7 +37,12 @@ class DiffusionPrior:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, view_words: bool = True
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        view_words: ViewWords = NAMED,
     ) -> "DiffusionPrior":
         """From a folder of diffusers' layout. FileNotFoundError or ValueError where it is none."""
         folder = Path(folder)
@@ -64,17 +72,26 @@ class DiffusionPrior:
         return self.unet.device
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
-        """The prompt with the word for each camera's view ("..., side view"), and the negative prompt as it is.
+        """The prompt with the words for each camera's view ("..., side view"), and the negative prompt as it is.
 
-        A prior that knows cameras is told them with both, so that guidance strengthens the words alone, as in MVDream.
+        A prior that knows cameras is told them with all, so that guidance strengthens the words alone, as in MVDream.
         """
         azimuths, elevations = cameras.azimuths.tolist(), cameras.elevations.tolist()
-        words = [f", {view_word(*angles)} view" for angles in zip(azimuths, elevations, strict=True)]
-        texts = [prompt + word if self.view_words else prompt for word in words]
-        cond = torch.cat([self.embed(text) for text in texts])
+        wordings = [self.view_words(*angles) for angles in zip(azimuths, elevations, strict=True)]
+        cond = torch.cat([self.mixed(prompt, wording.shares) for wording in wordings])
         uncond = self.embed(negative_prompt).expand(len(cond), -1, -1)
         seen = camera_vectors(cameras).to(cond) if self.knows_cameras else None
-        return Condition(Embedding(cond, seen), Embedding(uncond, seen))
+        negatives = []
+        for word in dict.fromkeys(word for wording in wordings for word in wording.negatives):
+            away = Embedding(self.mixed(prompt, {word: 1.0}).expand(len(cond), -1, -1), seen)
+            weights = cond.new_tensor([wording.negatives.get(word, 0.0) for wording in wordings])
+            negatives.append(Negative(away, weights))
+        return Condition(Embedding(cond, seen), Embedding(uncond, seen), tuple(negatives))
+
+    def mixed(self, prompt: str, shares: dict[str, float]) -> Float[Tensor, "1 L E"]:
+        """The embeddings of the prompt with each word for a view, by their shares."""
+        texts = {f"{prompt}, {word} view" if word else prompt: share for word, share in shares.items()}
+        return reduce(add, (share * self.embed(text) for text, share in texts.items()))
 
     @torch.no_grad()
     def embed(self, text: str) -> Float[Tensor, "1 L E"]:

@@ -8,6 +8,7 @@ from tiny import tiny_prior_folder
 from splatdream.cameras import orbit
 from splatdream.guidance import guided
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.view_words import NoWords
 from splatdream.schedule import ddim_step
 
 
@@ -46,7 +47,7 @@ def test_a_prior_that_knows_cameras_is_told_them_with_both_prompts(tmp_path) -> 
 
 
 def test_view_words_can_be_left_out(folder) -> None:
-    plain = DiffusionPrior.load(folder, view_words=False)
+    plain = DiffusionPrior.load(folder, view_words=NoWords())
     condition = plain.condition("a red mug", "", orbit(2, 32))
     assert torch.equal(condition.cond.tokens[0], condition.cond.tokens[1])
 
