@@ -4,8 +4,9 @@
 continues as if it had never stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import radians
 from zlib import crc32
 
@@ -15,17 +16,30 @@ from torch import Tensor
 
 from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
 from splatdream.catalog import configured, find
+from splatdream.consistency import normal_variation, reprojection_error
 from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View
 from splatdream.densify import Densifier
-from splatdream.losses import anisotropy, inject, opacity_entropy, outside_ball, scale_penalty, total_variation
+from splatdream.losses import (
+    anisotropy,
+    clip_rms,
+    clip_values,
+    inject,
+    opacity_entropy,
+    outside_ball,
+    scale_penalty,
+    total_variation,
+)
 from splatdream.optim import SplatOptimiser, exponential_decay
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 from splatdream.splats import Splats
-from splatdream.timesteps import Timesteps
+from splatdream.timesteps import Timesteps, linear
 
 PARTS = ("cameras", "backgrounds", "noise", "timesteps", "rule", "densifier", "init")
 """Each draws from a generator of its own, so that changing one part does not reshuffle the others."""
+
+ASIDE = radians(10)
+"""How far the second render of `weight_consistency` stands to the side of the first."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +132,15 @@ def turn(
     progress = state.step / recipe.steps
     cameras, backgrounds = look_around(recipe, state, prior, progress)
     leaves = state.splats.requires_grad()
-    render = renderer(leaves, cameras, backgrounds)
+    look = partial(renderer, leaves, backgrounds=backgrounds)
+    render = look(cameras)
     latents = prior.encode(render.images)
+    condition = prior.condition(recipe.prompt, recipe.negative_prompt, cameras)
     view = View(
         latents=latents.detach(),
         noise=torch.randn(latents.shape, generator=state.generators["noise"]).to(latents),
         timesteps=timesteps(prior.schedule, recipe.views, progress, state.generators["timesteps"]).to(latents.device),
-        condition=prior.condition(recipe.prompt, recipe.negative_prompt, cameras),
+        condition=replace(condition, rescale=recipe.guidance_rescale),
         cameras=cameras,
         backgrounds=backgrounds,
         images=render.images.detach(),
@@ -133,14 +149,16 @@ def turn(
         negative_prompt=recipe.negative_prompt,
     )
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
-    (distillation_loss(gradient, latents, render) + regularisation(recipe, leaves, render)).backward()
+    gradient = clipped(recipe, gradient, progress)
+    (distillation_loss(gradient, latents, render) + regularisation(recipe, leaves, render, cameras, look)).backward()
     optimiser = state.optimiser.with_learning_rates(**learning_rates(recipe, progress))
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
     splats, optimiser = moved(optimiser, leaves, state.step)
     for _ in range(recipe.inner_steps - 1 if gradient.targets is not None else 0):
         leaves = splats.requires_grad()
-        render = renderer(leaves, cameras, backgrounds)
-        (distillation_loss(gradient, None, render) + regularisation(recipe, leaves, render)).backward()
+        look = partial(renderer, leaves, backgrounds=backgrounds)
+        render = look(cameras)
+        (distillation_loss(gradient, None, render) + regularisation(recipe, leaves, render, cameras, look)).backward()
         splats, optimiser = moved(optimiser, leaves, state.step)
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
@@ -173,6 +191,16 @@ def look_around(recipe: Recipe, state: State, prior: Prior, progress: float) -> 
     return cameras.to(state.splats.means.device), backgrounds.to(state.splats.means)
 
 
+def clipped(recipe: Recipe, gradient: Gradient, progress: float) -> Gradient:
+    """The gradient with its direction on the latents held to the recipe's limits."""
+    latents = gradient.latents
+    if latents is not None and any(recipe.clip_value):
+        latents = clip_values(latents, linear(recipe.clip_value, progress))
+    if latents is not None and any(recipe.clip_rms):
+        latents = clip_rms(latents, linear(recipe.clip_rms, progress))
+    return replace(gradient, latents=latents)
+
+
 def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render) -> Float[Tensor, ""]:
     """Injects the rule's direction, averaged over the views; pictures to move towards count by their squared error."""
     loss = render.images.new_zeros(())
@@ -184,8 +212,14 @@ def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render
     return loss
 
 
-def regularisation(recipe: Recipe, splats: Splats, render: Render) -> Float[Tensor, ""]:
-    """The weighted regularisers of the recipe; those of weight 0 are not computed."""
+def regularisation(
+    recipe: Recipe, splats: Splats, render: Render, cameras: Cameras, look: Callable[[Cameras], Render]
+) -> Float[Tensor, ""]:
+    """The weighted regularisers of the recipe; those of weight 0 are not computed.
+
+    `render` shows the splats from `cameras`, and `look` would show them from others, before the same backgrounds.
+    """
+    aside = cameras.turned(ASIDE)
     count = len(splats)  # means over Gaussians become sums, as the rule's gradient is a sum over latents
     terms = {
         "weight_opacity": lambda: count * opacity_entropy(splats.opacities),
@@ -193,6 +227,8 @@ def regularisation(recipe: Recipe, splats: Splats, render: Render) -> Float[Tens
         "weight_anisotropy": lambda: count * anisotropy(splats.scales),
         "weight_position": lambda: count * outside_ball(splats.means),
         "weight_smooth": lambda: total_variation(render.depths),
+        "weight_normals": lambda: normal_variation(render, cameras),
+        "weight_consistency": lambda: reprojection_error(render, cameras, look(aside), aside),
     }
     loss = splats.means.new_zeros(())
     for name, term in terms.items():

@@ -21,6 +21,21 @@ def inject(tensor: Float[Tensor, "*shape"], gradient: Float[Tensor, "*shape"]) -
     return (tensor * gradient.detach().to(tensor.dtype)).sum()
 
 
+def clip_values(gradient: Float[Tensor, "*shape"], limit: float) -> Float[Tensor, "*shape"]:
+    """Every number at most `limit` away from 0, as in D-SDS (Hong et al. 2023) and GaussianDreamer.
+
+    Infinities stay, so that they are found.
+    """
+    return torch.where(gradient.isinf(), gradient, gradient.clamp(-limit, limit))
+
+
+def clip_rms(gradient: Float[Tensor, "B *rest"], limit: float) -> Float[Tensor, "B *rest"]:
+    """Every sample shortened, where it must be, to a root mean square of `limit`; directions stay."""
+    rms = gradient.flatten(1).square().mean(1).sqrt()
+    factors = limit / rms.clamp_min(limit)
+    return gradient * factors.reshape(-1, *([1] * (gradient.ndim - 1)))
+
+
 def opacity_entropy(opacities: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     """The mean binary entropy in nats: 0 where every Gaussian is empty or solid, log 2 where all are half."""
     # The nearest float32 to 1 is 1 - 6e-8, so a tighter clamp would leave log(0) standing.

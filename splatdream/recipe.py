@@ -29,6 +29,8 @@ class Recipe:
     prior: str = "auto"
     renderer: str = "auto"
     device: str = "auto"
+    clip_value: tuple[float, float] = (0.0, 0.0)  # largest number in a rule's gradient, first and last step; 0: none
+    clip_rms: tuple[float, float] = (0.0, 0.0)  # largest root mean square of a view's gradient, likewise
     distill: str = "sdedit:guidance_scale=5"
     init: str = "sphere"
     count: int = 3000  # Gaussians to begin with
@@ -51,6 +53,8 @@ class Recipe:
     weight_anisotropy: float = 0.0  # regulariser: needles
     weight_position: float = 1.0  # regulariser: inside the unit ball
     weight_smooth: float = 0.0  # regulariser: total variation of depth
+    weight_normals: float = 0.0  # regulariser: variation of the normals of that depth
+    weight_consistency: float = 0.0  # regulariser: each surface point's colour in a second render, a little to the side
 
     def __post_init__(self) -> None:
         """ValueError with the key, the value and what is allowed."""
@@ -70,11 +74,15 @@ class Recipe:
                 raise ValueError(f"{field.name} must be finite; got {value}")
             if field.name.startswith(("lr_", "weight_")) and min(numbers) < 0:
                 raise ValueError(f"{field.name} must not be negative; got {value}")
-        for name in ("coarse_until", "background_tint"):
+        for name in ("coarse_until", "background_tint", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
         if 0.0 in self.lr_means and self.lr_means != (0.0, 0.0):
             raise ValueError(f"lr_means falls by equal factors, so one end alone cannot be 0; got {self.lr_means}")
+        for name in ("clip_value", "clip_rms"):
+            ends = getattr(self, name)
+            if min(ends) < 0.0 or (0.0 in ends and ends != (0.0, 0.0)):
+                raise ValueError(f"{name} is above 0 at both ends, or 0 at both for no limit; got {ends}")
         limits = {"elevation": (-90.0, 90.0), "distance": (1.05, 100.0), "fov": (1.0, 150.0), "background": (0.0, 1.0)}
         for name, (low, high) in limits.items():
             first, last = getattr(self, name)

@@ -95,6 +95,47 @@ def test_timesteps_stay_within_the_annealed_range() -> None:
         assert all(100 <= t <= round(1000 * high) for t in step.timesteps)
 
 
+def test_a_rule_hears_how_far_guidance_is_held_back() -> None:
+    heard = []
+
+    class Listening(SDS):
+        def __call__(self, view, prior, state, generator):
+            heard.append(view.condition.rescale)
+            return super().__call__(view, prior, state, generator)
+
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    next(dream(RECIPE.replace(guidance_rescale=0.7), prior=prior, distiller=Listening()))
+    assert heard == [0.7]
+
+
+def test_the_rules_gradient_is_clipped_to_limits_that_move_over_the_run() -> None:
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    recipe = RECIPE.replace(steps=4, count=20)
+    free = [step.residual for step in dream(recipe, prior=prior, distiller=SDS(1.0))]
+    assert min(free) > 0.02
+    held = dream(recipe.replace(clip_rms=(0.02, 0.01)), prior=prior, distiller=SDS(1.0))
+    assert [step.residual for step in held] == pytest.approx([0.02, 0.0175, 0.015, 0.0125])
+    held = dream(recipe.replace(clip_value=(0.02, 0.01)), prior=prior, distiller=SDS(1.0))
+    assert all(step.residual <= limit for step, limit in zip(held, (0.02, 0.0175, 0.015, 0.0125), strict=True))
+
+
+@pytest.mark.parametrize("weight", ["weight_normals", "weight_consistency"])
+def test_a_consistency_term_moves_the_splats_and_costs_nothing_while_it_is_off(weight) -> None:
+    looks = []
+
+    def counting(*arguments, **options):
+        looks.append(arguments)
+        return render(*arguments, **options)
+
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    plain, asked = (
+        last(dream(RECIPE.replace(steps=1, **{weight: value}), prior=prior, renderer=counting, distiller=SDS(1.0)))
+        for value in (0.0, 1000.0)
+    )
+    assert not torch.equal(plain.splats.means, asked.splats.means)
+    assert len(looks) == (3 if weight == "weight_consistency" else 2)
+
+
 def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> None:
     class Broken(FinitePrior):
         def predict(self, latents, timesteps, embedding):

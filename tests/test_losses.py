@@ -7,6 +7,8 @@ import torch
 
 from splatdream.losses import (
     anisotropy,
+    clip_rms,
+    clip_values,
     inject,
     opacity_entropy,
     opacity_sparsity,
@@ -77,6 +79,26 @@ def test_injection_refuses_to_broadcast():
     with pytest.raises(ValueError, match=r"\(1, 3\).*\(2, 3\)"):
         # Called past the shape check of the tests, as a user without it would.
         getattr(inject, "__wrapped__", inject)(uniform(2, 3), uniform(1, 3))
+
+
+def test_clipping_by_value_holds_every_number_and_hides_no_infinity():
+    gradient = torch.tensor([[0.5, -3.0], [math.inf, -2.0]])
+    assert clip_values(gradient, 2.0).tolist() == [[0.5, -2.0], [math.inf, -2.0]]
+    assert clip_values(torch.tensor([math.nan]), 2.0).isnan().all()
+
+
+def test_clipping_by_size_shortens_long_samples_keeps_their_directions_and_leaves_short_ones_alone():
+    gradient = uniform(3, 4, 2, 2, low=-1) * torch.tensor([0.1, 1.0, 100.0]).reshape(3, 1, 1, 1)
+    clipped = clip_rms(gradient, 0.4)
+    sizes = clipped.flatten(1).square().mean(1).sqrt()
+    assert torch.equal(clipped[0], gradient[0])
+    assert sizes[1:].tolist() == pytest.approx([0.4, 0.4])
+    ratios = clipped[2] / gradient[2]
+    torch.testing.assert_close(ratios, ratios.flatten()[0].expand_as(ratios))
+    alone = torch.cat([clip_rms(gradient[k : k + 1], 0.4) for k in range(3)])
+    torch.testing.assert_close(clipped, alone)
+    assert not clip_rms(torch.tensor([[math.inf, 1.0]]), 0.4).isfinite().all()
+    assert torch.equal(clip_rms(torch.zeros(2, 3), 0.4), torch.zeros(2, 3))
 
 
 def test_entropy_is_zero_at_the_ends_and_log_two_at_half_and_finite_throughout():
