@@ -33,6 +33,11 @@ class Annealed:
         """The rule of this moment."""
         return replace(self.first, **{name: linear(ends, progress) for name, ends in self.changes().items()})
 
+    @property
+    def needs_negative_prompt(self) -> bool:
+        """Whether it does at either end, and so on the way between them."""
+        return any(getattr(rule, "needs_negative_prompt", False) for rule in (self.first, self.last))
+
     def init(self, prior: Prior, generator: torch.Generator) -> RuleState:
         return self.first.init(prior, generator)
 

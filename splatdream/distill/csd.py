@@ -17,24 +17,23 @@ from splatdream.distill.weights import check_weight, weight
 
 @dataclass(frozen=True)
 class CSD:
-    """w(t) (eps_cond - v eps_neg - (1 - v) eps_null), where v goes from first to last `negative_weight` over the run.
+    """w(t) (eps_cond - v eps_neg - (1 - v) eps_null), with v the `negative_weight`.
 
     At v = 1 eps_null drops out: two evaluations, and eps_neg answers the empty prompt where no negative one is given.
-    Other weights compare the negative prompt with the empty one, three evaluations; the paper's runs take 0..1 for
-    the coarse stage and 1..0.5 for the fine one.
+    Other weights share out between the negative prompt and the empty one, three evaluations. The authors anneal v:
+    `negative_weight=0..1` in the coarse stage and `1..0.5` in the fine one.
     """
 
     weighting: str = "sds"
-    negative_weight: tuple[float, float] = (1.0, 1.0)
+    negative_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_weight(self.weighting)
-        for value in self.negative_weight:
-            check_range("negative_weight of csd", value, 0.0, 1.0)
+        check_range("negative_weight of csd", self.negative_weight, 0.0, 1.0)
 
     @property
     def needs_negative_prompt(self) -> bool:
-        return self.negative_weight != (1.0, 1.0)
+        return self.negative_weight != 1.0
 
     def init(self, prior: Prior, generator: torch.Generator) -> None:
         return None
@@ -45,8 +44,7 @@ class CSD:
         if self.needs_negative_prompt:
             texts.append(prior.condition(view.prompt, "", view.cameras).uncond)
         cond, neg, *null = (answer.eps for answer in branches(prior, x_t, view.timesteps, *texts))
-        first, last = self.negative_weight
-        v = first + (last - first) * view.progress
+        v = self.negative_weight
         against = v * neg + (1.0 - v) * null[0] if null else neg
         w = weight(self.weighting, prior.schedule, view.timesteps, like=x_t)
         return Gradient(latents=w * (cond - against)), None

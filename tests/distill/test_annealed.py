@@ -61,9 +61,14 @@ def test_an_annealed_rule_says_of_itself_what_its_first_rule_says() -> None:
 
     rule = Annealed(Talking(3.0), Talking(5.0))
     assert rule.words == "blurry"
-    assert not hasattr(rule, "needs_negative_prompt")
+    assert not rule.needs_negative_prompt
     assert deepcopy(rule) == rule
     assert replace(rule, last=Talking(3.0)).at(0.5) == Talking(3.0)
+
+
+@pytest.mark.parametrize(("ends", "needed"), [("1..0.5", True), ("0..1", True), ("1..1", False)])
+def test_a_negative_prompt_that_either_end_needs_is_needed(ends, needed) -> None:
+    assert configured("distiller", f"csd:negative_weight={ends}").needs_negative_prompt == needed
 
 
 @pytest.mark.parametrize(

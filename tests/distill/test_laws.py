@@ -32,6 +32,7 @@ EVALUATIONS = {
     "sdi": 12,
     "vsd": 4,
     "sds:guidance_scale=1": 1,
+    "sds:guidance_scale=15..7.5": 2,
     "sdedit:steps=4": 8,
     "sjc:perturbations=3": 6,
     "sjc:variance_reduction=no": 2,

@@ -9,6 +9,7 @@ from exact import TextPrior
 from tiny import tiny_prior_folder
 
 from splatdream.catalog import CATALOG, configured
+from splatdream.distill.annealed import Annealed
 from splatdream.distill.csd import CSD
 from splatdream.distill.hifa import HiFA
 from splatdream.distill.nfsd import NFSD
@@ -25,7 +26,7 @@ BAD_OPTIONS = {
     "sjc:perturbations=0": "at least 1 perturbation; got 0",
     "sjc:guidance_scale=-1": r"guidance_scale of sjc must lie within 0..1000; got -1",
     "csd:weighting=sd": "did you mean 'sds'",
-    "csd:negative_weight=0..1.5": r"negative_weight of csd must lie within 0..1; got 1.5",
+    "csd:negative_weight=1..1.5": r"negative_weight of csd must lie within 0..1; got 1.5",
     "nfsd:quiet=2": r"quiet of nfsd must lie within 0..1; got 2",
     "nfsd:guidance_scale=inf": r"within 0..1000; got inf",
     "hifa:steps=0": "at least 1 denoising step",
@@ -47,7 +48,9 @@ def test_options_out_of_range_are_told_with_the_range(spec) -> None:
         configured("distiller", spec)
 
 
-@pytest.mark.parametrize("rule", [NFSD(negative=""), CSD(negative_weight=(1.0, 0.5))], ids=str)
+@pytest.mark.parametrize(
+    "rule", [NFSD(negative=""), CSD(negative_weight=0.5), Annealed(CSD(), CSD(negative_weight=0.5))], ids=str
+)
 def test_a_rule_that_needs_a_negative_prompt_is_refused_without_one(rule) -> None:
     prior = TextPrior()
     with pytest.raises(ValueError, match=r"needs a negative prompt; give one"):
