@@ -80,6 +80,16 @@ CATALOG: dict[str, dict[str, Part]] = {
             "McAllister et al., Rethinking Score Distillation as a Bridge Between Image Distributions, NeurIPS 2024, "
             "arXiv:2406.09417",
         ),
+        "ism": Part(
+            "splatdream.distill.ism:ISM",
+            "interval score matching: the noise comes from unconditional DDIM inversion",
+            LUCIDDREAMER,
+        ),
+        "sdi": Part(
+            "splatdream.distill.sdi:SDI",
+            "score distillation via inversion: the noise comes from conditional DDIM inversion",
+            SDI,
+        ),
     },
     "timesteps": {
         "linear": Part("splatdream.timesteps:Timesteps", "a draw a view below an end that falls: 0.98 to 0.5"),
