@@ -90,6 +90,11 @@ CATALOG: dict[str, dict[str, Part]] = {
             "score distillation via inversion: the noise comes from conditional DDIM inversion",
             SDI,
         ),
+        "vsd": Part(
+            "splatdream.distill.vsd:VSD",
+            "variational score distillation: a student learns what the views look like now",
+            PROLIFICDREAMER,
+        ),
     },
     "timesteps": {
         "linear": Part("splatdream.timesteps:Timesteps", "a draw a view below an end that falls: 0.98 to 0.5"),

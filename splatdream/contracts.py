@@ -171,6 +171,35 @@ RuleState = dict[str, Tensor] | None
 
 
 @runtime_checkable
+class Student(Protocol):
+    """A second denoiser beside the prior, which learns what the views look like now; its weights are the caller's."""
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Fresh weights by name, with which it predicts what the prior predicts."""
+        ...
+
+    def predict(
+        self,
+        weights: dict[str, Tensor],
+        latents: Float[Tensor, "B C h w"],
+        timesteps: Int[Tensor, " B"],
+        embedding: Embedding,
+        cameras: Cameras,
+    ) -> Prediction:
+        """The native answer at noisy latents seen from these cameras, differentiable in the weights."""
+        ...
+
+
+@runtime_checkable
+class Teacher(Prior, Protocol):
+    """A prior that can give a student; not every prior does."""
+
+    def student(self, rank: int) -> Student:
+        """A student that differs from the prior by matrices of this rank, and shares the prior's own weights."""
+        ...
+
+
+@runtime_checkable
 class Distiller(Protocol):
     """A score-distillation rule: a frozen dataclass of its options.
 

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPTextModel
 
 from splatdream.cameras import Cameras, camera_vectors
-from splatdream.contracts import Condition, Embedding, Negative
+from splatdream.contracts import Condition, Embedding, Negative, Student
 from splatdream.priors.view_words import NAMED, ViewWords
 from splatdream.schedule import Prediction, Schedule
 
@@ -34,6 +34,7 @@ class DiffusionPrior:
         self.view_words = view_words
         self.knows_cameras = unet.config.class_embed_type == "projection"
         self._embeddings: dict[str, Tensor] = {}
+        self._students: dict[int, Student] = {}
 
     @classmethod
     def load(
@@ -129,6 +130,14 @@ class DiffusionPrior:
         ).sample
         alpha, sigma = self.schedule.at(timesteps, latents)
         return Prediction(self.kind, value, latents, alpha, sigma)
+
+    def student(self, rank: int) -> Student:
+        """A LoRA of this rank on the UNet's attention, told the cameras; made once."""
+        if rank not in self._students:
+            from splatdream.priors.student import LoRAStudent  # peft takes a while, and few rules want it
+
+            self._students[rank] = LoRAStudent(self.unet, self.kind, self.schedule, rank)
+        return self._students[rank]
 
     @property
     def _scale(self) -> float:
