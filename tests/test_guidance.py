@@ -6,7 +6,9 @@ import pytest
 import torch
 from exact import FinitePrior
 
-from splatdream.contracts import Condition, Embedding, Negative
+from splatdream.cameras import orbit
+from splatdream.catalog import configured
+from splatdream.contracts import Condition, Embedding, Negative, View
 from splatdream.guidance import guided, perpendicular, rescaled
 from splatdream.schedule import Prediction
 
@@ -169,3 +171,22 @@ def test_guidance_of_a_v_prediction_stays_one() -> None:
     assert isinstance(answer, Prediction)
     assert answer.x_t is x_t
     assert answer.alpha.shape == answer.sigma.shape == (3, 1, 1, 1)
+
+
+@pytest.mark.parametrize("rule", ["sds", "sdedit", "sjc", "hifa", "flow"])
+def test_a_rule_that_asks_through_guidance_hears_of_negatives_and_of_rescaling(rule) -> None:
+    prior, x_t, condition = worlds()
+    cameras, images = orbit(3, SIZE), torch.zeros(3, SIZE, SIZE, 3)
+
+    def gradient(told: Condition, rows: list[int]) -> torch.Tensor:
+        given = (x_t[rows], noise(3, 3, SIZE, SIZE, seed=9)[rows], TIMESTEPS[rows], told[rows], cameras[rows])
+        view = View(*given, torch.zeros(len(rows), 3), images[rows], 0.5)
+        answer, _ = configured("distiller", rule)(view, prior, None, torch.Generator().manual_seed(0))
+        return answer.targets if answer.latents is None else answer.latents
+
+    whole = gradient(condition, [0, 1, 2])
+    plain = gradient(replace(condition, negatives=()), [0, 1, 2])
+    held = gradient(replace(condition, negatives=(), rescale=0.7), [0, 1, 2])
+    assert (whole - plain).abs().amax((1, 2, 3)).min() > 1e-3
+    assert (held - plain).abs().amax((1, 2, 3)).min() > 1e-3
+    torch.testing.assert_close(whole[:1], gradient(condition, [0]), atol=1e-4, rtol=1e-4)

@@ -94,7 +94,7 @@ def test_without_a_dial_a_recipe_file_means_what_it_means_in_python(tmp_path) ->
 WRONG_USES = {
     "suffix": (["-o", "mug.pyl"], "unknown output suffix '.pyl'"),
     "folder": (["-o", "nowhere/mug.ply"], "the folder nowhere does not exist"),
-    "distiller": (["-o", "m.ply", "--distill", "sdx"], "did you mean 'sds'"),
+    "distiller": (["-o", "m.ply", "--distill", "sdss"], "did you mean 'sds'"),
     "option of a rule": (["-o", "m.ply", "--distill", "sds:guidance=3"], "did you mean 'guidance_scale'"),
     "no number": (["-o", "m.ply", "--distill", "sds:guidance_scale=nan"], "sds:guidance_scale is a float"),
     "cap": (["-o", "m.ply", "--set", "densify=mcmc:cap=0"], "cap must be at least 1; got 0"),
