@@ -5,6 +5,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -28,6 +29,11 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
+
+
+def somebody_there() -> bool:
+    """Whether a question would be answered."""
+    return sys.stdin.isatty()
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -14,11 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
-from splatdream.priors.words import builtin_folder, choose_prior
+from splatdream.priors.hub import fetch, offer
+from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
-from splatdream_cli.console import Refused, duration, refusing, shown_command, size
+from splatdream_cli.console import Refused, duration, refusing, sentence, shown_command, size, somebody_there, stderr
 
 ROW_BYTES = 4 * 62
 """One Gaussian of degree 3 in a PLY."""
@@ -79,7 +82,7 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
         check_names(recipe)
         folder = runs.run_folder(output)
         check_output(output, folder, force)
-        prior = choose_prior(recipe.prior, f"{recipe.prompt} {recipe.negative_prompt}", cache=hub_cache())
+        prior = find_prior(recipe)
         recipe = check_parts(recipe)
         check_disk(recipe, output)
     # Absolute, so that the run can be taken up from another folder; the shipped one has a name instead.
@@ -143,6 +146,25 @@ def hub_cache() -> Path | None:
         if os.environ.get(name):
             return Path(os.environ[name]).expanduser() / inner
     return None
+
+
+def find_prior(recipe: Recipe) -> Path:
+    """The folder of the recipe's prior; where only a full model knows the words, the hub's is offered once."""
+    try:
+        return choose_prior(recipe.prior, f"{recipe.prompt} {recipe.negative_prompt}", cache=hub_cache())
+    except UnknownWords as unknown:
+        if recipe.prior != "auto":
+            raise
+        found = offer()
+        if found is None:
+            raise
+        stderr().print(sentence(unknown))
+        line = f"{found.repository} knows all words: {size(found.size)}, {found.minutes():.0f} min at 100 Mbit/s"
+        if not somebody_there():
+            raise Refused(f"{line}; run this in a terminal to be asked, or `hf download {found.repository}`") from None
+        if not typer.confirm(f"{line}; fetch it?"):
+            raise
+        return fetch(found, hub_cache())
 
 
 def check_parts(recipe: Recipe) -> Recipe:

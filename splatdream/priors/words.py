@@ -24,6 +24,10 @@ NEEDED = {
 }
 
 
+class UnknownWords(ValueError):  # noqa: N818
+    """A prompt holds words that no prior at hand knows; a full model would."""
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Whole words, and the characters that vanish between them."""
@@ -94,8 +98,8 @@ def choose_prior(name: str, text: str, *, cache: Path | None = None) -> Path:
     """The folder that `name` means for the words of `text`.
 
     "builtin" is the shipped prior; "auto" is that one when it knows every word, else a full model of the hub's local
-    `cache` (None: where it lies by default); anything else is a folder of diffusers' layout. ValueError for words that
-    nothing at hand knows, FileNotFoundError for a folder that holds no prior.
+    `cache` (None: where it lies by default); anything else is a folder of diffusers' layout. UnknownWords where nothing
+    at hand knows them all, FileNotFoundError for a folder that holds no prior.
     """
     if name not in ("auto", "builtin"):
         return _checked_folder(name, text)
@@ -104,7 +108,7 @@ def choose_prior(name: str, text: str, *, cache: Path | None = None) -> Path:
         return builtin_folder()
     full = cached_model(cache or default_cache()) if name == "auto" else None
     if full is None:
-        raise ValueError(f"the built-in prior {_ignorance(unknown, None)}; {REMEDY}")
+        raise UnknownWords(f"the built-in prior {_ignorance(unknown, None)}; {REMEDY}")
     return full
 
 
@@ -123,7 +127,7 @@ def _checked_folder(name: str, text: str) -> Path:
         )
     unknown = unknown_words(text, folder)
     if unknown:
-        raise ValueError(f"the prior in {name} {_ignorance(unknown, folder)}")
+        raise UnknownWords(f"the prior in {name} {_ignorance(unknown, folder)}")
     return folder
 
 

@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import WORDS
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
 from splatdream.priors import load_prior, words
+from splatdream.priors.hub import Offer
 from splatdream.priors.words import (
     FULL_MODELS,
     NEEDED,
@@ -19,6 +21,7 @@ from splatdream.priors.words import (
     nearest_words,
     unknown_words,
 )
+from splatdream_cli.main import app
 
 
 @pytest.fixture
@@ -161,3 +164,33 @@ def test_the_command_line_reads_where_the_hub_keeps_models(variables, expected, 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert hub_cache() == expected
+
+
+def offered(monkeypatch, tiny: Path, *, answered: bool) -> None:
+    """The hub has a model, which is fetched in no time; somebody is there to be asked or not."""
+    monkeypatch.setattr("splatdream_cli.plan.offer", lambda: Offer("somebody/model", "abc", 4_300_000_000))
+    monkeypatch.setattr("splatdream_cli.plan.fetch", lambda found, cache: tiny)
+    monkeypatch.setattr("splatdream_cli.plan.somebody_there", lambda: answered)
+
+
+def test_a_full_model_of_the_hub_is_offered_with_its_size_and_time(call, tiny, monkeypatch) -> None:
+    offered(monkeypatch, tiny, answered=False)
+    result = call("generate", "a red dragon", "-o", "dragon.ply")
+    assert result.exit_code == 2
+    assert "dragon" in result.stderr
+    assert "somebody/model knows all words: 4.3 GB, 6 min" in result.stderr
+    assert "hf download somebody/model" in result.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
+def test_it_is_fetched_after_one_yes_and_never_without(tmp_path, tiny, monkeypatch, answer, code) -> None:
+    offered(monkeypatch, tiny, answered=True)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--renderer", "dense", "--device", "cpu", "--steps", "1", "--set", "views=1", "--set", "count=10"]
+    # A full model spells unknown words; the tiny one stands in for it and knows this prompt's.
+    monkeypatch.setattr(
+        "splatdream.priors.words.unknown_words", lambda text, folder=None: ["red"] if not folder else []
+    )
+    result = CliRunner().invoke(app, ["generate", "a red mug", "-o", "mug.ply", *flags], input=f"{answer}\n")
+    assert result.exit_code == code
+    assert (tmp_path / "mug.ply").exists() == (code == 0)
