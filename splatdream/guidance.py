@@ -4,6 +4,7 @@ What a `Condition` adds to it also stands here: Perp-Neg (Armandpour et al. 2023
 words, and rescaling (Lin et al. 2023) keeps a large scale from stretching the answer.
 """
 
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -11,8 +12,49 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from splatdream.contracts import Condition, Prior
+from splatdream.contracts import Condition, Embedding, Prior
 from splatdream.schedule import Prediction, per_sample
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a prior says at one x_t to the prompt, to the negative prompt and to what else was asked, in its own kind.
+
+    `turned` is the answer to the prompt, turned away from the condition's negatives: `cond` itself where it has none.
+    """
+
+    cond: Prediction
+    uncond: Prediction
+    turned: Prediction
+    others: tuple[Prediction, ...]
+    rescale: float
+
+    def guided(self, guidance_scale: float) -> Prediction:
+        value = self.uncond.value + guidance_scale * (self.turned.value - self.uncond.value)
+        if self.rescale:
+            value = rescaled(value, self.cond.value, self.rescale)
+        return replace(self.cond, value=value)
+
+
+def answers(
+    prior: Prior,
+    x_t: Float[Tensor, "B C h w"],
+    timesteps: Int[Tensor, " B"],
+    condition: Condition,
+    *others: Embedding,
+) -> Answers:
+    """All answers of one call: two evaluations, one more for each of the condition's negatives and of `others`."""
+    negatives = [negative for negative in condition.negatives if negative.weights.any()]
+    told = [condition.cond, condition.uncond, *others, *(negative.embedding for negative in negatives)]
+    answer = prior.predict(torch.cat([x_t] * len(told)), torch.cat([timesteps] * len(told)), reduce(add, told))
+    alpha, sigma = answer.alpha[: len(x_t)], answer.sigma[: len(x_t)]
+    said = [Prediction(answer.kind, value, x_t, alpha, sigma) for value in answer.value.chunk(len(told))]
+    cond, uncond, *rest = said
+    turned = cond.value
+    for negative, other in zip(negatives, rest[len(others) :], strict=True):
+        away = perpendicular(other.value - uncond.value, cond.value - uncond.value)
+        turned = turned + per_sample(negative.weights, away) * away
+    return Answers(cond, uncond, replace(cond, value=turned), tuple(rest[: len(others)]), condition.rescale)
 
 
 def guided(
@@ -27,22 +69,11 @@ def guided(
     Scale 1 is the conditional prediction and 0 the unconditional one: one evaluation. Others take two, in one call, and
     one more for each of the condition's negatives, which also turn scale 1. Rescaling changes neither of the two.
     """
-    negatives = [negative for negative in condition.negatives if negative.weights.any()]
-    if guidance_scale == 1.0 and not negatives:
+    if guidance_scale == 1.0 and not any(negative.weights.any() for negative in condition.negatives):
         return prior.predict(x_t, timesteps, condition.cond)
     if guidance_scale == 0.0:
         return prior.predict(x_t, timesteps, condition.uncond)
-    told = [condition.cond, condition.uncond, *(negative.embedding for negative in negatives)]
-    answer = prior.predict(torch.cat([x_t] * len(told)), torch.cat([timesteps] * len(told)), reduce(add, told))
-    cond, uncond, *others = answer.value.chunk(len(told))
-    direction = cond - uncond
-    for negative, other in zip(negatives, others, strict=True):
-        away = perpendicular(other - uncond, cond - uncond)
-        direction = direction + per_sample(negative.weights, away) * away
-    value = uncond + guidance_scale * direction
-    if condition.rescale:
-        value = rescaled(value, cond, condition.rescale)
-    return Prediction(answer.kind, value, x_t, answer.alpha[: len(x_t)], answer.sigma[: len(x_t)])
+    return answers(prior, x_t, timesteps, condition).guided(guidance_scale)
 
 
 def perpendicular(u: Float[Tensor, "B *rest"], v: Float[Tensor, "B *rest"]) -> Float[Tensor, "B *rest"]:

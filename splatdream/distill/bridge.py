@@ -4,15 +4,15 @@ SDS compares the prompt with noise, which is a poor account of what renders look
 rule compares it with words for the renders as they are: the prompt and what is wrong with the pictures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from splatdream.contracts import Gradient, Prior, View
-from splatdream.distill.branches import branches
 from splatdream.distill.options import check_guidance, check_range
 from splatdream.distill.sds import SDS
 from splatdream.distill.weights import weight
+from splatdream.guidance import answers
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,6 @@ class Bridge:
             return SDS(self.guidance_scale, self.weighting)(view, prior, None, generator)
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
         source = prior.condition(f"{view.prompt}, {self.source}", "", view.cameras).cond
-        target_answer, source_answer = branches(prior, x_t, view.timesteps, view.condition.cond, source)
+        said = answers(prior, x_t, view.timesteps, replace(view.condition, uncond=source))
         w = weight(self.weighting, prior.schedule, view.timesteps, like=x_t)
-        return Gradient(latents=w * self.guidance_scale * (target_answer.eps - source_answer.eps)), None
+        return Gradient(latents=w * self.guidance_scale * (said.turned.eps - said.uncond.eps)), None

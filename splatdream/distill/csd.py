@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from splatdream.contracts import Gradient, Prior, View
-from splatdream.distill.branches import branches
 from splatdream.distill.options import check_range
 from splatdream.distill.weights import check_weight, weight
+from splatdream.guidance import answers
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class CSD:
 
     def __call__(self, view: View, prior: Prior, state: None, generator: torch.Generator) -> tuple[Gradient, None]:
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
-        texts = [view.condition.cond, view.condition.uncond]
-        if self.needs_negative_prompt:
-            texts.append(prior.condition(view.prompt, "", view.cameras).uncond)
-        cond, neg, *null = (answer.eps for answer in branches(prior, x_t, view.timesteps, *texts))
-        v = self.negative_weight
-        against = v * neg + (1.0 - v) * null[0] if null else neg
+        empty = [prior.condition(view.prompt, "", view.cameras).uncond] if self.needs_negative_prompt else []
+        said = answers(prior, x_t, view.timesteps, view.condition, *empty)
+        against = said.uncond.eps
+        if said.others:
+            v, null = self.negative_weight, said.others[0].eps
+            against = v * against + (1.0 - v) * null
         w = weight(self.weighting, prior.schedule, view.timesteps, like=x_t)
-        return Gradient(latents=w * (cond - against)), None
+        return Gradient(latents=w * (said.turned.eps - against)), None

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from splatdream.contracts import Gradient, Prior, View
-from splatdream.distill.branches import branches
 from splatdream.distill.options import check_guidance, check_range
 from splatdream.distill.weights import check_weight, weight
+from splatdream.guidance import answers
 from splatdream.schedule import per_sample
 
 
@@ -49,8 +49,8 @@ class NFSD:
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
         asked = prior.condition(view.prompt, "", view.cameras)
         bad = prior.condition(view.prompt, view.negative_prompt or self.negative, view.cameras).uncond
-        answers = branches(prior, x_t, view.timesteps, asked.cond, asked.uncond, bad)
-        cond, null, neg = (answer.eps for answer in answers)
+        said = answers(prior, x_t, view.timesteps, asked, bad)
+        cond, null, neg = said.turned.eps, said.uncond.eps, said.others[0].eps
         noisy = per_sample((view.timesteps >= self.quiet * len(prior.schedule)).to(x_t), x_t)
         d_C = self.guidance_scale * (cond - null)
         d_D = null - noisy * neg

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdream.contracts import Gradient, Prior, View
-from splatdream.distill.branches import branches
 from splatdream.distill.options import check_guidance, check_range
+from splatdream.guidance import answers
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class Recon:
                 "choose a multiple, or another recon:group"
             )
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
-        answers = branches(prior, x_t, view.timesteps, view.condition.cond, view.condition.uncond)
-        cond, uncond = (answer.x0 for answer in answers)
-        x0 = uncond + self.guidance_scale * (cond - uncond)
-        factor = self.rescale * self.spread(cond) / self.spread(x0) + 1.0 - self.rescale
+        said = answers(prior, x_t, view.timesteps, view.condition)
+        x0 = said.guided(self.guidance_scale).x0
+        factor = self.rescale * self.spread(said.cond.x0) / self.spread(x0) + 1.0 - self.rescale
         return Gradient(latents=view.latents - factor * x0), None
 
     def spread(self, x0: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:

@@ -11,7 +11,7 @@ import torch
 from distill.worlds import generator, pictures, view_of
 from exact import FinitePrior, GaussianPrior, TextPrior, cosine_schedule, spoken
 
-from splatdream.contracts import Gradient, Prior, View
+from splatdream.contracts import Gradient, Negative, Prior, View
 from splatdream.distill.bridge import Bridge
 from splatdream.distill.csd import CSD
 from splatdream.distill.denoise import denoised
@@ -56,6 +56,10 @@ def eps_of(prior: Prior, view: View, prompt: str | None = None, negative: str | 
     x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
     condition = prior.condition(prompt or view.prompt, negative or "", view.cameras)
     return prior.predict(x_t, view.timesteps, condition.cond if negative is None else condition.uncond).eps
+
+
+def add_noise(prior: Prior, view: View) -> torch.Tensor:
+    return prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
 
 
 def w(prior: Prior, view: View, name: str = "sds") -> torch.Tensor:
@@ -175,6 +179,30 @@ def test_sds_is_csd_times_the_excess_guidance_and_the_conditional_residual(negat
     residual = w(prior, view) * (eps_of(prior, view) - view.noise)
     expected = (7.5 - 1.0) * direction(CSD(), view, prior) + residual
     close(direction(SDS(7.5), view, prior), expected, EXACT)
+
+
+@pytest.mark.parametrize("rule", [CSD(), NFSD(), Bridge(warmup=0.0), Recon()], ids=str)
+def test_what_guidance_adds_is_turned_away_from_the_conditions_negatives(rule) -> None:
+    """d becomes d + weight perp(e_neg - e_uncond; d), which Perp-Neg defines and `guided` knows."""
+
+    class Turning(TextPrior):
+        weight = -1.0
+
+        def condition(self, prompt, negative_prompt, cameras):
+            plain = super().condition(prompt, negative_prompt, cameras)
+            words = super().condition("", "another view", cameras).uncond
+            return replace(plain, negatives=(Negative(words, torch.full((len(cameras),), self.weight)),))
+
+    class Silent(Turning):
+        weight = 0.0
+
+    turning, silent, plain = Turning(), Silent(), TextPrior()
+    view, still = four_views(turning), four_views(plain)
+    assert not torch.allclose(direction(rule, view, turning), direction(rule, still, plain))
+    torch.testing.assert_close(direction(rule, four_views(silent), silent), direction(rule, still, plain))
+    turned = guided(turning, add_noise(turning, view), view.timesteps, view.condition, 1.0).eps
+    expected = (15.0 - 1.0) * direction(CSD(), view, turning) + w(turning, view) * (turned - view.noise)
+    close(direction(SDS(15.0), view, turning), expected, EXACT)
 
 
 def test_csd_is_zero_where_the_prompt_changes_nothing() -> None:
