@@ -177,7 +177,7 @@ class DenoiserRun:
 
     def to(self, device: str) -> None:
         """Moves both copies; the optimiser follows, since it has no state before the first step."""
-        self.model.to(device).to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
         self.average.to(device)
 
     def rate_now(self) -> float:
