@@ -84,6 +84,7 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
         check_output(output, folder, force)
         prior = find_prior(recipe)
         recipe = check_parts(recipe)
+        choose_prior(str(prior), rule_words(recipe))
         check_disk(recipe, output)
     # Absolute, so that the run can be taken up from another folder; the shipped one has a name instead.
     name = "builtin" if prior == builtin_folder() else str(prior.absolute())
@@ -185,6 +186,14 @@ def check_parts(recipe: Recipe) -> Recipe:
     if needed != device.type:
         raise Refused(f"the renderer {renderer!r} needs device {needed!r}, not {str(device)!r}; 'dense' takes any")
     return recipe.replace(device=str(device), renderer=renderer)
+
+
+def rule_words(recipe: Recipe) -> str:
+    """What the run will ask the prior about, words of the rule's own among them."""
+    from splatdream.catalog import configured
+    from splatdream.loop import words_asked
+
+    return words_asked(recipe, configured("distiller", recipe.distill))
 
 
 def check_disk(recipe: Recipe, output: Path) -> None:

@@ -99,6 +99,8 @@ WRONG_USES = {
     "no number": (["-o", "m.ply", "--distill", "sds:guidance_scale=nan"], "sds:guidance_scale is a float"),
     "cap": (["-o", "m.ply", "--set", "densify=mcmc:cap=0"], "cap must be at least 1; got 0"),
     "count": (["-o", "m.ply", "--set", "count=1"], "count must be at least 2; got 1"),
+    "no negative": (["-o", "m.ply", "--distill", "csd:negative_weight=0.5"], "needs a negative prompt"),
+    "words of a rule": (["-o", "m.ply", "--distill", "nfsd:negative=gloomy"], "does not know 'gloomy'"),
     "recipe key": (["-o", "m.ply", "--set", "stepz=3"], "did you mean 'steps'"),
     "value": (["-o", "m.ply", "--set", "steps=many"], "steps is a int, like"),
     "quality": (["-o", "m.ply", "--quality", "hihg"], "did you mean 'high'"),
