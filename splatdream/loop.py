@@ -86,16 +86,32 @@ def dream(
     gradient is not finite.
     """
     device = pick_device(recipe)
-    rule: Distiller = distiller or configured("distiller", recipe.distill)
-    words = words_asked(recipe, rule)
-    prior = prior or load_prior(recipe.prior, words, device=str(device), view_words=recipe.view_words)
+    rule, prior, ladder = chosen(recipe, device, prior, distiller, timesteps)
     draw: Renderer = renderer or find("renderer", pick_renderer(recipe, device))
     growth: Densifier = densifier or configured("densifier", recipe.densify)
-    ladder: Timesteps = timesteps or configured("timesteps", recipe.timesteps)
     state = state or begin(recipe, prior, rule, growth, splats, device)
     while state.step < recipe.steps:
         yield (step := turn(recipe, state, prior, draw, rule, growth, ladder))
         state = step.state
+
+
+def chosen(
+    recipe: Recipe,
+    device: torch.device,
+    prior: Prior | None,
+    distiller: Distiller | None,
+    timesteps: Timesteps | None,
+) -> tuple[Distiller, Prior, Timesteps]:
+    """The parts that make the gradient: those given, the others as the recipe names them."""
+    rule: Distiller = distiller or configured("distiller", recipe.distill)
+    words = words_asked(recipe, rule)
+    prior = prior or load_prior(recipe.prior, words, device=str(device), view_words=recipe.view_words)
+    return rule, prior, timesteps or configured("timesteps", recipe.timesteps)
+
+
+def seeded(seed: int) -> dict[str, torch.Generator]:
+    """A generator for each source of chance, all from one seed."""
+    return {part: torch.Generator().manual_seed(crc32(f"{seed} {part}".encode())) for part in PARTS}
 
 
 def begin(
@@ -107,7 +123,7 @@ def begin(
     device: torch.device,
 ) -> State:
     """The state before the first step: an initial cloud, zero moments, generators seeded from the recipe's one seed."""
-    generators = {part: torch.Generator().manual_seed(crc32(f"{recipe.seed} {part}".encode())) for part in PARTS}
+    generators = seeded(recipe.seed)
     cloud: Splats = find("init", recipe.init)(recipe.count, generators["init"]) if splats is None else splats
     cloud = cloud.to(device)
     return State(
@@ -135,22 +151,12 @@ def turn(
     look = partial(renderer, leaves, backgrounds=backgrounds)
     render = look(cameras)
     latents = prior.encode(render.images)
-    condition = prior.condition(recipe.prompt, recipe.negative_prompt, cameras)
-    view = View(
-        latents=latents.detach(),
-        noise=torch.randn(latents.shape, generator=state.generators["noise"]).to(latents),
-        timesteps=timesteps(prior.schedule, recipe.views, progress, state.generators["timesteps"]).to(latents.device),
-        condition=replace(condition, rescale=recipe.guidance_rescale),
-        cameras=cameras,
-        backgrounds=backgrounds,
-        images=render.images.detach(),
-        progress=progress,
-        prompt=recipe.prompt,
-        negative_prompt=recipe.negative_prompt,
-    )
+    ask = partial(asked, recipe, prior, timesteps, state.generators, progress)
+    view = ask(latents=latents, images=render.images, cameras=cameras, backgrounds=backgrounds)
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
     gradient = clipped(recipe, gradient, progress)
-    (distillation_loss(gradient, latents, render) + regularisation(recipe, leaves, render, cameras, look)).backward()
+    loss = distillation_loss(gradient, latents, render.images)
+    (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
     optimiser = state.optimiser.with_learning_rates(**learning_rates(recipe, progress))
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
     splats, optimiser = moved(optimiser, leaves, state.step)
@@ -158,7 +164,8 @@ def turn(
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
         render = look(cameras)
-        (distillation_loss(gradient, None, render) + regularisation(recipe, leaves, render, cameras, look)).backward()
+        loss = distillation_loss(gradient, None, render.images)
+        (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
         splats, optimiser = moved(optimiser, leaves, state.step)
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
@@ -174,6 +181,34 @@ def turn(
         cameras=cameras,
         images=view.images,
         state=after,
+    )
+
+
+def asked(
+    recipe: Recipe,
+    prior: Prior,
+    timesteps: Timesteps,
+    generators: dict[str, torch.Generator],
+    progress: float,
+    *,
+    latents: Float[Tensor, "B C h w"],
+    images: Float[Tensor, "B H W 3"],
+    cameras: Cameras,
+    backgrounds: Float[Tensor, "B 3"],
+) -> View:
+    """What the rule is asked about these pictures: with fresh noise, at fresh timesteps."""
+    condition = prior.condition(recipe.prompt, recipe.negative_prompt, cameras)
+    return View(
+        latents=latents.detach(),
+        noise=torch.randn(latents.shape, generator=generators["noise"]).to(latents),
+        timesteps=timesteps(prior.schedule, len(latents), progress, generators["timesteps"]).to(latents.device),
+        condition=replace(condition, rescale=recipe.guidance_rescale),
+        cameras=cameras,
+        backgrounds=backgrounds,
+        images=images.detach(),
+        progress=progress,
+        prompt=recipe.prompt,
+        negative_prompt=recipe.negative_prompt,
     )
 
 
@@ -201,13 +236,15 @@ def clipped(recipe: Recipe, gradient: Gradient, progress: float) -> Gradient:
     return replace(gradient, latents=latents)
 
 
-def distillation_loss(gradient: Gradient, latents: Tensor | None, render: Render) -> Float[Tensor, ""]:
+def distillation_loss(
+    gradient: Gradient, latents: Tensor | None, images: Float[Tensor, "B H W 3"]
+) -> Float[Tensor, ""]:
     """Injects the rule's direction, averaged over the views; pictures to move towards count by their squared error."""
-    loss = render.images.new_zeros(())
+    loss = images.new_zeros(())
     if gradient.latents is not None and latents is not None:
         loss = loss + inject(latents, gradient.latents) / len(latents)
     if gradient.targets is not None:
-        error = (render.images - gradient.targets).square().sum()
+        error = (images - gradient.targets).square().sum()
         loss = loss + 0.5 * gradient.weight * error / len(gradient.targets)
     return loss
 

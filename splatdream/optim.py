@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from math import sqrt
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splatdream.splats import Splats
@@ -83,14 +83,9 @@ class SplatOptimiser:
         )
 
     def _step(self, name: str, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New value, first and second moment; the operations and their order are those of torch.optim.Adam."""
-        beta1, beta2 = self.betas
-        step = self.steps[name] + 1
-        exp_avg = self.exp_avg[name].lerp(gradient, 1 - beta1)
-        exp_avg_sq = (self.exp_avg_sq[name] * beta2).addcmul(gradient, gradient, value=1 - beta2)
-        denominator = (exp_avg_sq.sqrt() / sqrt(1 - beta2**step)).add(self.eps)
-        rate = self.learning_rates[name] / (1 - beta1**step)
-        return value.addcdiv(exp_avg, denominator, value=-rate), exp_avg, exp_avg_sq
+        """New value, first and second moment."""
+        moments, rate = (self.exp_avg[name], self.exp_avg_sq[name]), self.learning_rates[name]
+        return adam(value, gradient, *moments, step=self.steps[name] + 1, rate=rate, betas=self.betas, eps=self.eps)
 
     def _check(self, splats: Splats, gradients: dict[str, Tensor]) -> None:
         if len(splats) != len(self):
@@ -158,6 +153,25 @@ class SplatOptimiser:
             betas=(beta1, beta2),
             eps=state["eps"].item(),
         )
+
+
+def adam(
+    value: Float[Tensor, "*shape"],
+    gradient: Float[Tensor, "*shape"],
+    exp_avg: Float[Tensor, "*shape"],
+    exp_avg_sq: Float[Tensor, "*shape"],
+    *,
+    step: int,
+    rate: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Value, first and second moment after step number `step`, from 1; operations in the order of torch.optim.Adam."""
+    beta1, beta2 = betas
+    exp_avg = exp_avg.lerp(gradient, 1 - beta1)
+    exp_avg_sq = (exp_avg_sq * beta2).addcmul(gradient, gradient, value=1 - beta2)
+    denominator = (exp_avg_sq.sqrt() / sqrt(1 - beta2**step)).add(eps)
+    return value.addcdiv(exp_avg, denominator, value=-rate / (1 - beta1**step)), exp_avg, exp_avg_sq
 
 
 def check_names(given, known) -> None:
