@@ -11,6 +11,7 @@ import splatdream
 from splatdream_cli.console import stdout
 from splatdream_cli.generate import generate, resume
 from splatdream_cli.look import info, render
+from splatdream_cli.playground import playground
 from splatdream_cli.tables import cite, list_parts, words
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command()(generate)
 app.command()(resume)
 app.command()(render)
 app.command()(info)
+app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)
 app.command()(cite)

@@ -11,6 +11,7 @@ from splatdream_cli.console import duration
 
 if TYPE_CHECKING:
     from splatdream.loop import Step
+    from splatdream.playground import Frame
 
 LINES = 10
 QUIET_SECONDS = 15.0
@@ -25,7 +26,7 @@ class Display(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def step(self, step: "Step", seconds: float) -> None: ...
+    def step(self, step: "Step | Frame", seconds: float) -> None: ...
 
 
 def display(console: Console, total: int, done: int = 0) -> Display:
@@ -34,9 +35,11 @@ def display(console: Console, total: int, done: int = 0) -> Display:
     return Bar(console, total, done) if drawing else Lines(console, total)
 
 
-def figures(step: "Step") -> str:
+def figures(step: "Step | Frame") -> str:
     """How the optimisation stands; the loss is the root mean square of the rule's gradient."""
-    return f"loss {step.residual:.3g}  grad {step.grad_norm:.3g}  {step.count:,} Gaussians"
+    standing = f"loss {step.residual:.3g}  grad {step.grad_norm:.3g}"
+    count = getattr(step, "count", 0)  # a picture has none
+    return f"{standing}  {count:,} Gaussians" if count else standing
 
 
 def rate(seconds: float) -> str:
@@ -68,7 +71,7 @@ class Bar:
     def say(self, text: str) -> None:
         self._progress.update(self._task, description=text)
 
-    def step(self, step: "Step", seconds: float) -> None:
+    def step(self, step: "Step | Frame", seconds: float) -> None:
         text = f"{rate(seconds)}  {figures(step)}"
         self._progress.update(self._task, completed=step.index + 1, description=text)
 
@@ -91,7 +94,7 @@ class Lines:
     def say(self, text: str) -> None:
         self._console.print(text)
 
-    def step(self, step: "Step", seconds: float) -> None:
+    def step(self, step: "Step | Frame", seconds: float) -> None:
         done = step.index + 1
         quiet = time.perf_counter() - self._spoke
         if done % self._every and done < step.total and quiet < QUIET_SECONDS:
