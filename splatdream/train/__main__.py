@@ -11,7 +11,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from splatdream.corpus.kinds import KINDS
-from splatdream.train import folder, prior
+from splatdream.train.judges import teach_judges
+from splatdream.train.prior import train_prior
 
 
 def main() -> None:
@@ -34,12 +35,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 3600 * options.hours
-    if options.what == "prior":
-        finished = prior.train_prior(options, deadline)
-    else:
-        finished = folder.train_and_write_judges(options, deadline)
-    goes_on = "the same command goes on from the last checkpoint" if options.what == "prior" else "written as it is"
-    print("done" if finished else f"out of time: {goes_on}", flush=True)
+    finished = (train_prior if options.what == "prior" else teach_judges)(options, deadline)
+    print("done" if finished else "out of time: the same command goes on from the last checkpoint", flush=True)
 
 
 if __name__ == "__main__":

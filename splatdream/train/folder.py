@@ -1,9 +1,7 @@
-"""What training leaves behind: a diffusers folder for the prior, a folder for the judges."""
+"""What training leaves behind: the prior as a diffusers folder."""
 
-import argparse
 import copy
 import json
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from splatdream.train.autoencoder import new_autoencoder
 from splatdream.train.denoiser import Denoiser, new_scheduler
-from splatdream.train.judges import make_lesson, train_judges
 
 SHARD = "14MB"
-BATCH = 96
 
 
 def write_prior(
@@ -56,19 +52,3 @@ def forget_entry(path: Path, key: str) -> None:
 def halved(module: Any) -> Any:
     """A copy in half precision on the CPU; the module itself stays as it is."""
     return copy.deepcopy(module).to("cpu", torch.float16)
-
-
-def train_and_write_judges(options: argparse.Namespace, deadline: float) -> bool:
-    """Trains the judges from a seed of their own and writes them, unfinished too when time runs out."""
-    lessons = [make_lesson(BATCH, 10_000 + k) for k in range(options.shards * 5)]
-    began, recent = time.monotonic(), 0.0
-    for step, right, judge in train_judges(lessons, options.steps, options.seed + 77):
-        recent = right if step == 1 else 0.98 * recent + 0.02 * right
-        late = time.monotonic() > deadline
-        if step % 50 == 0 or late:
-            print(f"judges step {step} right {recent:.3f} {(time.monotonic() - began) / step:.3f} s/step", flush=True)
-        if step % 250 == 0 or step == options.steps or late:
-            judge.save(options.out / "judge")
-        if late:
-            return step == options.steps
-    return True

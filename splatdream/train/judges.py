@@ -1,6 +1,8 @@
 """Training of the judges: contrastive, with near misses of each caption as extra negatives."""
 
+import argparse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from splatdream.corpus.distractors import near_scenes
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.inspect.judge import LOOK, SIDES, Judge
+from splatdream.train.follow import follow
 from splatdream.train.rate import falling_rate
 
 NEAR = 3
@@ -80,20 +83,61 @@ def caption_loss(judge: Judge, images: Tensor, lesson: Lesson) -> tuple[Tensor, 
     return loss, float((logits.argmax(1) == target).float().mean())
 
 
-def train_judges(
-    lessons: list[Lesson], steps: int, seed: int, rate: float = 1.5e-3
-) -> Iterator[tuple[int, float, Judge]]:
-    """Yields (step, share of right captions that won, judge); lessons are shuffled and repeated."""
-    torch.manual_seed(seed)  # torch initialises its layers from the global generator
-    judge = Judge(vocabulary())
-    optimiser = torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=0.02)
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = falling_rate(step, steps, peak=rate, warmup=100, floor=0.02)
-        lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
-        loss, right = judge_loss(judge, lesson, generator)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-        optimiser.step()
-        yield step + 1, right, judge
+@dataclass
+class JudgeRun:
+    """A training run that can be stopped and taken up again; `total` steps, each on pictures never seen before.
+
+    Few pictures seen often are learnt by heart: on 12,480 of them the judges came to 96 % there and 50 % elsewhere.
+    """
+
+    model: Judge
+    optimiser: torch.optim.AdamW
+    total: int
+    rate: float
+    step: int = 0
+
+    @classmethod
+    def new(cls, total: int, seed: int, rate: float = 1.5e-3) -> "JudgeRun":
+        torch.manual_seed(seed)  # torch initialises its layers from the global generator
+        judge = Judge(vocabulary())
+        return cls(judge, torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=0.02), total, rate)
+
+    def train(self, batch: int, seed: int) -> Iterator[tuple[int, float]]:
+        """Yields (step, loss) until `total`; the next pictures are drawn while the judges learn from the last ones."""
+        generator = torch.Generator()
+        with ThreadPoolExecutor(1) as pool:
+            drawn = pool.submit(make_lesson, batch, lesson_seed(seed, self.step))
+            while self.step < self.total:
+                lesson, drawn = drawn.result(), pool.submit(make_lesson, batch, lesson_seed(seed, self.step + 1))
+                generator.manual_seed(lesson_seed(seed, self.step))
+                self.optimiser.param_groups[0]["lr"] = falling_rate(
+                    self.step, self.total, peak=self.rate, warmup=100, floor=0.02
+                )
+                loss, _ = judge_loss(self.model, lesson, generator)
+                self.optimiser.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimiser.step()
+                self.step += 1
+                yield self.step, float(loss.detach())
+
+    def state(self) -> dict:
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+
+    def load(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+
+def lesson_seed(seed: int, step: int) -> int:
+    return seed * 1_000_003 + step
+
+
+def teach_judges(options: argparse.Namespace, deadline: float) -> bool:
+    """Trains the judges from a seed of their own and writes them, unfinished too; False when time ran out first."""
+    run = JudgeRun.new(options.steps, options.seed + 77)
+    steps = run.train(2 * options.batch, options.seed + 77)
+    finished = follow("judges", run, steps, options.work / "judges.pt", deadline)
+    run.model.save(options.out / "judge")
+    return finished

@@ -12,6 +12,7 @@ from splatdream.train import denoiser
 from splatdream.train.autoencoder import CROP, random_crops
 from splatdream.train.degrade import degrade
 from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons
+from splatdream.train.judges import JudgeRun
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
 from splatdream.train.threads import Team, mean_gradients
@@ -93,3 +94,15 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     assert loss == pytest.approx(float(model(inputs).detach().square().mean()), rel=1e-6)
     for expected, parameter in zip(whole, model.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_judges_taken_up_again_learn_as_if_they_had_never_stopped() -> None:
+    whole = JudgeRun.new(3, 0)
+    losses = [loss for _, loss in whole.train(4, 0)]
+    half = JudgeRun.new(3, 0)
+    next(half.train(4, 0))
+    resumed = JudgeRun.new(3, 1)
+    resumed.load(half.state())
+    assert [loss for _, loss in resumed.train(4, 0)] == losses[1:]
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
