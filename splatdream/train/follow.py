@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ EVERY = 100
 """Steps between progress lines; checkpoints come every fifth of them."""
 
 
+@runtime_checkable
 class Run(Protocol):
     """A training that can be stopped and taken up again."""
 
