@@ -34,7 +34,7 @@ from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import render_truth
 from splatdream.distill.denoise import denoised
-from splatdream.distill.weights import _WEIGHTS
+from splatdream.distill.weights import WEIGHTS
 from splatdream.inspect.compare import colour_error, psnr, saturation, sharpness
 from splatdream.inspect.yardstick import read_scenes
 from splatdream.playground import Latents, playground, shown
@@ -58,7 +58,7 @@ RANGES = ((0.02, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 0.98), (0.02, 0.5), (0.
 REFERENCES = ("empty picture", "truth", "truth through VAE", "sample of the prior")
 COLUMNS = ("saturation", "sharpness", "backdrop", "colour_error", "psnr", "psnr_full", "seconds")
 SWEPT = {
-    "w(t)": {name: {"distill": f"{BASE.distill},weighting={name}"} for name in _WEIGHTS},
+    "w(t)": {name: {"distill": f"{BASE.distill},weighting={name}"} for name in WEIGHTS},
     "t range": {f"{a:g}..{b:g}": {"timesteps": f"uniform:low={a},high={b}"} for a, b in RANGES},
     "timesteps": {name: {"timesteps": name} for name in CATALOG["timesteps"]},
     "guidance": {f"{scale:g}": {"distill": f"sds:guidance_scale={scale}"} for scale in GUIDANCE},

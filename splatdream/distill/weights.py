@@ -24,7 +24,7 @@ def _logit_normal(alpha: Tensor, sigma: Tensor) -> Tensor:
     return jacobian * (-0.5 * logit**2).exp() / (2.0 * pi) ** 0.5
 
 
-_WEIGHTS = {
+WEIGHTS = {
     "sds": lambda alpha, sigma: sigma**2,  # 1 - abar, DreamFusion
     "uniform": lambda alpha, sigma: sigma**0,  # SJC
     "sigma/alpha": lambda alpha, sigma: sigma / alpha.clamp_min(1e-3),  # x0 residual: MVDream, ISM, SDI
@@ -35,11 +35,11 @@ _WEIGHTS = {
 
 def check_weight(name: str) -> None:
     """ValueError for an unknown name."""
-    choose("weighting", name, list(_WEIGHTS))
+    choose("weighting", name, list(WEIGHTS))
 
 
 def weight(
     name: str, schedule: Schedule, timesteps: Int[Tensor, " B"], *, like: Float[Tensor, "B *rest"]
 ) -> Float[Tensor, "B *ones"]:
     """w(t) of each sample, shaped to multiply `like`."""
-    return _WEIGHTS[name](*schedule.at(timesteps, like))
+    return WEIGHTS[name](*schedule.at(timesteps, like))
