@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splatdream import runs
+from splatdream.export import write
 from splatdream_cli.console import Refused, duration, refusing, shown_command, stdout, teaching
 from splatdream_cli.plan import Plan, check, check_parts, compose, described, trial
 from splatdream_cli.progress import Display, display
@@ -29,7 +30,12 @@ Preview = Annotated[
 
 @teaching
 def generate(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The result, NAME.ply.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The result, NAME.ply; `splatdream list exporter` names the formats."
+        ),
+    ],
     prompt: Annotated[str | None, typer.Argument(help="What to make, as in 'a snowman with a red hat'.")] = None,
     quality: Annotated[
         str | None,
@@ -218,9 +224,7 @@ class Session:
 
     def export(self, state: "State") -> int:
         """Writes the cloud, and returns its number of Gaussians."""
-        from splatdream.catalog import find
-
-        find("exporter", self.plan.output.suffix)(state.splats, self.plan.output)
+        write(state.splats, self.plan.output)
         return len(state.splats)
 
     def conclude(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from splatdream import runs
 from splatdream.catalog import choose
+from splatdream.export import input_suffix
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.plan import check_parts, check_target
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from splatdream.splats import Splats
 
 PICTURES = (".png", ".gif")
-SplatFile = Annotated[Path, typer.Argument(metavar="FILE", help="A splat in PLY, from any tool.")]
+SplatFile = Annotated[Path, typer.Argument(metavar="FILE", help="A splat file, from any tool.")]
 
 
 @teaching
@@ -56,17 +57,18 @@ def render(
         # Only its device and renderer are read.
         recipe = check_parts(Recipe("a turntable", device=device, renderer=renderer))
     from splatdream.catalog import find
-    from splatdream.export.ply import read_ply
+    from splatdream.export import read
     from splatdream.turntable import turntable, write_gif, write_sheet
 
-    splats = read_ply(file).to(recipe.device)
+    asset = read(file)
     images = turntable(
-        splats,
+        asset.splats.to(recipe.device),
         find("renderer", recipe.renderer),
         views=views,
         size=pixels,
         elevation=radians(elevation),
         distance=distance,
+        antialiased=asset.antialiased,
     )
     for output in outputs:
         if output.suffix.lower() == ".gif":
@@ -80,17 +82,20 @@ def render(
 def info(file: SplatFile) -> None:
     """Tell what is in a splat: Gaussians, extent, opacities, scales, and the run that made it."""
     check_source(file)
-    from splatdream.export.ply import read_ply
+    from splatdream.export import read
 
-    splats = read_ply(file)
+    asset = read(file)
     out = stdout()
-    for name, text in [*contents(splats, file), *origin(file)]:
+    made = [("rendering", "antialiased (Mip-Splatting)")] if asset.antialiased else []
+    for name, text in [*contents(asset.splats, file), *made, *origin(file)]:
         out.print(f"{name:<10} {text}")
 
 
 def check_source(file: Path) -> None:
     if not file.is_file():
         raise Refused(f"{file} is a folder; give a file" if file.is_dir() else f"there is no file {file}")
+    with refusing():
+        input_suffix(file)
 
 
 def contents(splats: "Splats", file: Path) -> list[tuple[str, str]]:

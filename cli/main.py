@@ -9,6 +9,7 @@ import typer
 
 import splatdream
 from splatdream_cli.console import stdout
+from splatdream_cli.export import export
 from splatdream_cli.generate import generate, resume
 from splatdream_cli.look import info, render
 from splatdream_cli.playground import playground
@@ -42,6 +43,7 @@ app.command()(generate)
 app.command()(resume)
 app.command()(render)
 app.command()(info)
+app.command()(export)
 app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)

@@ -18,6 +18,7 @@ import typer
 
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
+from splatdream.export import output_suffix
 from splatdream.priors.hub import fetch, offer
 from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
@@ -78,7 +79,7 @@ def from_file(file: Path, quality: str | None, prompt: str | None) -> Recipe:
 def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
     """The plan, or Refused with the first thing that stands in its way."""
     with refusing():
-        choose("output suffix", output.suffix, list(CATALOG["exporter"]))
+        output_suffix(output)
         check_names(recipe)
         folder = runs.run_folder(output)
         check_output(output, folder, force)

@@ -10,6 +10,7 @@ from rich.columns import Columns
 
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
+from splatdream.export import output_suffix
 from splatdream.priors.words import known_words
 from splatdream.recipe import Recipe
 from splatdream_cli.console import refusing, stdout, teaching
@@ -87,4 +88,4 @@ def parts_of(recipe: Recipe, folder: Path) -> Iterator[tuple[str, str]]:
     yield "init", recipe.init
     yield "prior", recipe.prior
     for entry in runs.events(folder, "begin"):
-        yield "exporter", Path(entry["output"]).suffix
+        yield "exporter", output_suffix(entry["output"])

@@ -187,7 +187,14 @@ CATALOG: dict[str, dict[str, Part]] = {
         ),
     },
     "exporter": {
-        ".ply": Part("splatdream.export.ply:write_ply", "the layout that splat viewers read", KERBL),
+        ".ply": Part("splatdream.export.ply:write_ply", "the layout that splat viewers read, exact", KERBL),
+        ".compressed.ply": Part(
+            "splatdream.export.compressed_ply:write_compressed_ply", "PlayCanvas' packed PLY, a quarter of the size"
+        ),
+    },
+    "reader": {
+        ".ply": Part("splatdream.export.ply:load_ply", "splats in PLY of any tool", KERBL),
+        ".compressed.ply": Part("splatdream.export.ply:load_ply", "PlayCanvas' packed PLY"),
     },
 }
 ANNEALED = "splatdream.distill.annealed:Annealed"

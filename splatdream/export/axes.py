@@ -8,7 +8,7 @@ spherical harmonics Y and their coefficients f, so f' = D f with Y(R d) = D Y(d)
 """
 
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from math import sqrt
 from typing import Literal, get_args
 
@@ -37,7 +37,7 @@ def turn(splats: Splats, *, source: Axes = "z-up", target: Axes = "z-up") -> Spl
     return splats.replace(
         means=splats.means @ rotation.T.to(splats.means),
         quats=multiply(quat.to(splats.quats), splats.quats),
-        shN=turn_sh(splats.shN, rotation),
+        shN=apply_sh(splats.shN, quarter_turns_sh(turns)),
     )
 
 
@@ -76,13 +76,28 @@ def multiply(quat: Float[Tensor, " 4"], quats: Float[Tensor, "N 4"]) -> Float[Te
 
 def turn_sh(shN: Float[Tensor, "N K 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "N K 3"]:
     """The coefficients beyond the constant one, of an object turned by `rotation`."""
-    if shN.shape[1] == 0:
+    return apply_sh(shN, torch.block_diag(*sh_rotations(rotation)))
+
+
+def apply_sh(shN: Float[Tensor, "N K 3"], matrix: Float[Tensor, "15 15"]) -> Float[Tensor, "N K 3"]:
+    """D f, for the degrees that the coefficients have.
+
+    One product for all channels, which at no cost puts contiguous coefficients channel by channel, as files have them,
+    and others one after another, as clouds have them.
+    """
+    K = shN.shape[1]
+    if K == 0:
         return shN
-    bands = []
-    for degree, matrix in enumerate(sh_rotations(rotation), start=1):
-        band = shN[:, degree**2 - 1 : (degree + 1) ** 2 - 1]
-        bands.append(matrix.to(shN) @ band if band.shape[1] > 0 else band)
-    return torch.cat(bands, dim=1)
+    by_channel = torch.einsum("jk,cd->kcdj", matrix[:K, :K].to(shN), torch.eye(3).to(shN))
+    if shN.is_contiguous():
+        return (shN.reshape(-1, 3 * K) @ by_channel.reshape(3 * K, 3 * K)).reshape(-1, 3, K).transpose(1, 2)
+    back = by_channel.permute(1, 0, 3, 2).reshape(3 * K, 3 * K)
+    return (shN.transpose(1, 2).reshape(-1, 3 * K) @ back).reshape(-1, K, 3)
+
+
+@cache
+def quarter_turns_sh(turns: int) -> Float[Tensor, "15 15"]:
+    return torch.block_diag(*sh_rotations(about_x(turns)[1]))
 
 
 def sh_rotations(rotation: Float[Tensor, "3 3"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,74 @@
+"""`splatdream export`: a splat file of one format and tool becomes one of another."""
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from splatdream.catalog import CATALOG, choose, find, parse
+from splatdream.export import output_suffix, read
+from splatdream_cli.console import Refused, refusing, size, stdout, teaching
+from splatdream_cli.look import check_source
+from splatdream_cli.plan import check_target
+
+AXES = "y-down|y-up|z-up"
+
+
+@teaching
+def export(
+    source: Annotated[Path, typer.Argument(metavar="IN", help=f"A splat of any tool: {', '.join(CATALOG['reader'])}.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=f"One of {', '.join(CATALOG['exporter'])}.")],
+    up: Annotated[
+        str | None,
+        typer.Option(metavar=AXES, help="The axes to write.", show_default="what the format's readers expect"),
+    ] = None,
+    in_up: Annotated[
+        str | None, typer.Option(metavar=AXES, help="The axes of IN.", show_default="what the file or its format says")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the format's writer; repeatable."),
+    ] = None,
+    drop_invalid: Annotated[
+        bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+) -> None:
+    """Convert a splat to another format; the suffixes decide."""
+    check_source(source)
+    with refusing():
+        suffix = output_suffix(target)
+        check_target(target, force)
+        writer = find("exporter", suffix)
+        options = options_of(writer, suffix, [*(assignments or []), *([f"up={up}"] if up else [])])
+        check_axes(in_up, options.get("up"))
+    asset = read(source, up=in_up, drop_invalid=drop_invalid)  # pyright: ignore[reportArgumentType]
+    if asset.antialiased and "antialiased" in signature(writer).parameters:
+        options.setdefault("antialiased", True)
+    writer(asset.splats, target, **options)
+    written = f"{len(asset.splats):,} Gaussians of degree {asset.splats.sh_degree}"
+    stdout().print(f"{target}: {written}, {size(target.stat().st_size)} ({CATALOG['exporter'][suffix].summary})")
+
+
+def options_of(writer: Callable[..., None], suffix: str, assignments: list[str]) -> dict[str, Any]:
+    """The writer's keyword options that were given as "key=value"."""
+    parameters = signature(writer).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.kind is Parameter.KEYWORD_ONLY}
+    options = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        choose(f"option of {suffix}", key.strip(), list(defaults))
+        if not equals:
+            raise Refused(f"option {key!r} needs a value: --set {key}=VALUE")
+        options[key.strip()] = parse(text.strip(), defaults[key.strip()], key.strip())
+    return options
+
+
+def check_axes(*names: str | None) -> None:
+    from splatdream.export.axes import known
+
+    for name in names:
+        if name is not None:
+            known(name)
