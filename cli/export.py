@@ -45,11 +45,15 @@ def export(
         options = options_of(writer, suffix, [*(assignments or []), *([f"up={up}"] if up else [])])
         check_axes(in_up, options.get("up"))
     asset = read(source, up=in_up, drop_invalid=drop_invalid)  # pyright: ignore[reportArgumentType]
-    if asset.antialiased and "antialiased" in signature(writer).parameters:
+    can_tell = "antialiased" in signature(writer).parameters
+    if asset.antialiased and can_tell:
         options.setdefault("antialiased", True)
     writer(asset.splats, target, **options)
     written = f"{len(asset.splats):,} Gaussians of degree {asset.splats.sh_degree}"
-    stdout().print(f"{target}: {written}, {size(target.stat().st_size)} ({CATALOG['exporter'][suffix].summary})")
+    out = stdout()
+    out.print(f"{target}: {written}, {size(target.stat().st_size)} ({CATALOG['exporter'][suffix].summary})")
+    if asset.antialiased and not can_tell:
+        out.print(f"{source} was made with antialiasing, which {suffix} cannot tell its readers")
 
 
 def options_of(writer: Callable[..., None], suffix: str, assignments: list[str]) -> dict[str, Any]:

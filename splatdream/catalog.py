@@ -191,10 +191,12 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".compressed.ply": Part(
             "splatdream.export.compressed_ply:write_compressed_ply", "PlayCanvas' packed PLY, a quarter of the size"
         ),
+        ".splat": Part("splatdream.export.splat:write_splat", "32 bytes a Gaussian, no view-dependent colour"),
     },
     "reader": {
         ".ply": Part("splatdream.export.ply:load_ply", "splats in PLY of any tool", KERBL),
         ".compressed.ply": Part("splatdream.export.ply:load_ply", "PlayCanvas' packed PLY"),
+        ".splat": Part("splatdream.export.splat:load_splat", "32 bytes a Gaussian"),
     },
 }
 ANNEALED = "splatdream.distill.annealed:Annealed"

@@ -90,7 +90,7 @@ def cloud(
     arrays = [means, quats, log_scales, logit_opacities, sh0[:, None], shN if shN is not None else sh0[:, None][:, :0]]
     # A double beyond float32 becomes infinite here, and is reported in words later.
     with np.errstate(over="ignore"):
-        return Splats(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
+        return Splats(*(torch.from_numpy(np.require(array, np.float32, ["C", "W"])) for array in arrays))
 
 
 def logits(opacities: np.ndarray) -> np.ndarray:

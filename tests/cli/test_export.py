@@ -65,6 +65,7 @@ def test_that_a_cloud_is_antialiased_goes_along_and_is_told(call, ball) -> None:
     assert read("b.compressed.ply").antialiased
     assert call("export", "mip.ply", "c.ply", "--set", "antialiased=no").exit_code == 0
     assert not load_ply("c.ply").antialiased
+    assert "antialiasing, which .splat cannot tell" in call("export", "mip.ply", "d.splat").stdout
 
 
 def test_broken_rows_are_left_out_on_request_only(call, ball) -> None:

@@ -35,9 +35,10 @@ def in_order_of(splats: Splats, like: Splats) -> Splats:
 
 
 def differences(splats: Splats, like: Splats) -> dict[str, Tensor]:
-    """How far every attribute is off; the two signs of a quaternion are one rotation."""
+    """How far every attribute is off; quaternions of any length and either sign are one rotation."""
     signs = (splats.quats * like.quats).sum(1, keepdim=True).sign()
-    splats = splats.replace(quats=signs * splats.quats)
+    splats = splats.replace(quats=torch.nn.functional.normalize(signs * splats.quats, dim=-1))
+    like = like.replace(quats=torch.nn.functional.normalize(like.quats, dim=-1))
     return {name: (getattr(splats, name) - getattr(like, name)).abs() for name in ATTRIBUTES}
 
 
@@ -72,6 +73,8 @@ def tolerances(suffix: str, splats: Splats) -> dict[str, float]:
             "sh0": byte * extent(splats.sh0[:, 0]),
             "shN": MIXED * 4 / 256,
         },
+        # The quaternion is made of unit length again: twice the error of a component at most.
+        ".splat": {"quats": 2 / 256, "opacities": byte, "sh0": byte / SH_C0},
     }[suffix]
     return {name: stated.get(name, 0) + ROUNDING for name in ATTRIBUTES}
 
@@ -91,9 +94,3 @@ def perturbed(splats: Splats, allowed: dict[str, float], *, seed: int = 1) -> Sp
     }
     opacities = noisy.pop("opacities").clamp(1e-6, 1 - 1e-6)
     return Splats(**noisy, logit_opacities=torch.logit(opacities))
-
-
-def colours_clipped(splats: Splats) -> Splats:
-    """The cloud without view-dependent colour, its colours within [0, 1]."""
-    reach = 0.5 / SH_C0
-    return splats.replace(sh0=splats.sh0.clamp(-reach, reach), shN=splats.shN[:, :0])

@@ -93,7 +93,8 @@ def test_we_read_what_gsplat_writes(tmp_path, suffix):
     parts = down.means, down.log_scales, down.quats, down.logit_opacities, down.sh0, down.shN.contiguous()
     gsplat.export_splats(*parts, format=GSPLAT[suffix], save_to=str(tmp_path / f"a{suffix}"))
     back = in_order_of(read(tmp_path / f"a{suffix}").splats, splats)
-    assert_near(back, splats, tolerances(suffix, splats))
+    # It cuts off where we round.
+    assert_near(back, splats, {name: 2 * value for name, value in tolerances(suffix, splats).items()})
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply"])
@@ -123,7 +124,9 @@ def test_splat_transform_sees_what_we_see(tmp_path, suffix):
     ours = read(tmp_path / f"a{suffix}").splats
     theirs = read_ply(tmp_path / "theirs.ply")
     theirs = theirs.replace(shN=theirs.shN[:, : ours.shN.shape[1]])
-    assert_near(in_order_of(theirs, ours), ours, SAME)
+    # It takes the bytes of a quaternion for fractions of 255, others for fractions of 256.
+    same = SAME | ({"quats": 2 / 256} if suffix == ".splat" else {})
+    assert_near(in_order_of(theirs, ours), ours, same)
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in TRANSFORM if suffix != ".splat"])
