@@ -192,11 +192,13 @@ CATALOG: dict[str, dict[str, Part]] = {
             "splatdream.export.compressed_ply:write_compressed_ply", "PlayCanvas' packed PLY, a quarter of the size"
         ),
         ".splat": Part("splatdream.export.splat:write_splat", "32 bytes a Gaussian, no view-dependent colour"),
+        ".spz": Part("splatdream.export.spz:write_spz", "Niantic's packed layout, about a tenth of the size"),
     },
     "reader": {
         ".ply": Part("splatdream.export.ply:load_ply", "splats in PLY of any tool", KERBL),
         ".compressed.ply": Part("splatdream.export.ply:load_ply", "PlayCanvas' packed PLY"),
         ".splat": Part("splatdream.export.splat:load_splat", "32 bytes a Gaussian"),
+        ".spz": Part("splatdream.export.spz:load_spz", "Niantic's packed layout, versions 1 to 4"),
     },
 }
 ANNEALED = "splatdream.distill.annealed:Annealed"

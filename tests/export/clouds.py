@@ -10,7 +10,7 @@ ATTRIBUTES = ("means", "quats", "log_scales", "opacities", "sh0", "shN")
 
 
 def cloud(count: int = 40, degree: int = 0, *, seed: int = 0) -> Splats:
-    """Random Gaussians about the unit ball, of colours and coefficients that every format can hold."""
+    """Random Gaussians about the unit ball, of colours and coefficients that every format can hold, turned or not."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -22,7 +22,7 @@ def cloud(count: int = 40, degree: int = 0, *, seed: int = 0) -> Splats:
         log_scales=(-2.5 + 0.7 * normal(count, 3)).clamp(-6, 1),
         logit_opacities=2 * normal(count),
         sh0=(0.8 * normal(count, 1, 3)).clamp(-1.7, 1.7),
-        shN=(0.3 * normal(count, (degree + 1) ** 2 - 1, 3)).clamp(-0.95, 0.95),
+        shN=(0.3 * normal(count, (degree + 1) ** 2 - 1, 3)).clamp(-0.65, 0.65),
     )
 
 
@@ -35,10 +35,19 @@ def in_order_of(splats: Splats, like: Splats) -> Splats:
 
 
 def differences(splats: Splats, like: Splats) -> dict[str, Tensor]:
-    """How far every attribute is off; quaternions of any length and either sign are one rotation."""
-    signs = (splats.quats * like.quats).sum(1, keepdim=True).sign()
-    splats = splats.replace(quats=torch.nn.functional.normalize(signs * splats.quats, dim=-1))
+    """How far every attribute is off.
+
+    Quaternions of any length and either sign are one rotation, and half a turn about its own axis leaves a Gaussian as
+    it is.
+    """
+    w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(1)
+    turns = [(w, x, y, z), (-x, w, z, -y), (-y, -z, w, x), (-z, y, -x, w)]
+    same = torch.stack([torch.stack(turn, 1) for turn in turns], 1)
     like = like.replace(quats=torch.nn.functional.normalize(like.quats, dim=-1))
+    overlap = (same * like.quats[:, None]).sum(2)
+    nearest = overlap.abs().argmax(1, keepdim=True)
+    signs = overlap.gather(1, nearest).sign()
+    splats = splats.replace(quats=signs * same.gather(1, nearest[:, :, None].expand(-1, 1, 4))[:, 0])
     return {name: (getattr(splats, name) - getattr(like, name)).abs() for name in ATTRIBUTES}
 
 
@@ -55,7 +64,7 @@ def extent(values: Tensor) -> float:
 
 ROUNDING = 4e-6
 """Turned by roots of one half, normalised, and through a logarithm or a sigmoid and back, in float32."""
-MIXED = quarter_turns_sh(1).abs().sum(1).max().item()
+MIXED = max(quarter_turns_sh(turns).abs().sum(1).max().item() for turns in (1, -1))
 """How many times its own error a coefficient can have when it is a sum of others, turned."""
 
 
@@ -74,6 +83,15 @@ def tolerances(suffix: str, splats: Splats) -> dict[str, float]:
             "shN": MIXED * 4 / 256,
         },
         # The quaternion is made of unit length again: twice the error of a component at most.
+        ".spz": {
+            "means": 0.5 / 2**12,
+            "log_scales": 0.5 / 16,
+            "quats": smallest_three(0.5 / 511 / 2**0.5),
+            "opacities": byte,
+            "sh0": byte / 0.15,
+            # The fewest bits, 4, and the rounding to 8 before.
+            "shN": MIXED * (2**-4 + 0.5 / 128),
+        },
         ".splat": {"quats": 2 / 256, "opacities": byte, "sh0": byte / SH_C0},
     }[suffix]
     return {name: stated.get(name, 0) + ROUNDING for name in ATTRIBUTES}

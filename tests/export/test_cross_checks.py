@@ -9,13 +9,17 @@ from export.clouds import ROUNDING, assert_near, cloud, in_order_of, tolerances
 
 from splatdream.catalog import CATALOG
 from splatdream.export import read, write
-from splatdream.export.axes import turn
+from splatdream.export.axes import Axes, turn
 from splatdream.export.ply import read_ply, write_ply
 from splatdream.splats import Splats
 
 FORMATS = list(CATALOG["exporter"])
 SAME = {**dict.fromkeys(("means", "quats", "log_scales", "sh0", "shN"), 5 * ROUNDING), "opacities": 5 * ROUNDING}
 """Two readers of the same bytes differ by the rounding of float32 alone."""
+
+
+RAW: dict[str, Axes] = {".spz": "y-up"}
+"""gaussforge does not turn what it converts."""
 
 
 def gaussforge_converts(content: bytes, source: str, target: str) -> bytes:
@@ -37,28 +41,29 @@ def test_gaussforge_sees_what_we_see(tmp_path, suffix, degree):
     write(cloud(300, degree), path)
     (tmp_path / "theirs.ply").write_bytes(gaussforge_converts(path.read_bytes(), suffix, ".ply"))
     ours = read(path).splats
-    assert_near(in_order_of(read_ply(tmp_path / "theirs.ply"), ours), ours, SAME)
+    theirs = read_ply(tmp_path / "theirs.ply", up=RAW.get(suffix))
+    assert_near(in_order_of(theirs, ours), ours, SAME)
 
 
 # Its compressed.ply scrambles the coefficients.
 @pytest.mark.parametrize("suffix", [suffix for suffix in GAUSSFORGE if suffix != ".compressed.ply"])
 def test_we_read_what_gaussforge_writes(tmp_path, suffix):
     splats = cloud(300, 0 if suffix == ".splat" else 3)
-    write_ply(splats, tmp_path / "ours.ply")
+    write_ply(splats, tmp_path / "ours.ply", up=RAW.get(suffix, "y-down"))
     (tmp_path / f"a{suffix}").write_bytes(gaussforge_converts((tmp_path / "ours.ply").read_bytes(), ".ply", suffix))
     back = in_order_of(read(tmp_path / f"a{suffix}").splats, splats)
     # Its codebooks are coarser than ours.
     assert_near(back, splats, {name: 2 * value for name, value in tolerances(suffix, splats).items()})
 
 
-def of_gsply(data) -> Splats:
+def of_gsply(data, source: Axes = "y-down") -> Splats:
     """gsply's arrays, in the axes and with the activations of a PLY, in ours."""
     count = len(data.means)
     coefficients = data.shN if data.shN is not None and data.shN.size else data.means[:, None, :][:, :0]
     arrays = data.means, data.quats, data.scales, data.opacities, data.sh0[:, None], coefficients
     splats = Splats(*(torch.tensor(array, dtype=torch.float32) for array in arrays))
     assert len(splats) == count
-    return turn(splats, source="y-down")
+    return turn(splats, source=source)
 
 
 @pytest.mark.parametrize("degree", [0, 3])
@@ -78,6 +83,27 @@ def test_we_read_what_gsply_writes(tmp_path, name, compressed):
     gsply.plywrite(tmp_path / name, gsply.plyread(tmp_path / "ours.ply"), compressed=compressed)
     back = in_order_of(read(tmp_path / name).splats, splats)
     assert_near(back, splats, tolerances(".compressed.ply" if compressed else ".ply", splats))
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_gsply_sees_what_we_see_in_spz(tmp_path, degree, version):
+    gsply = pytest.importorskip("gsply", reason="gsply is not installed")
+    write(cloud(300, degree), tmp_path / "a.spz", version=version)
+    ours = read(tmp_path / "a.spz").splats
+    assert_near(of_gsply(gsply.read_spz(tmp_path / "a.spz"), "y-up"), ours, SAME)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_spz_of_either_version_is_understood_both_ways(tmp_path, version):
+    splats = cloud(300, 3)
+    write(splats, tmp_path / "a.spz", version=version)
+    (tmp_path / "theirs.ply").write_bytes(gaussforge_converts((tmp_path / "a.spz").read_bytes(), ".spz", ".ply"))
+    assert_near(read_ply(tmp_path / "theirs.ply", up="y-up"), read(tmp_path / "a.spz").splats, SAME)
+    write_ply(splats, tmp_path / "ours.ply")
+    splat_transform("--spz-version", str(version), str(tmp_path / "ours.ply"), str(tmp_path / "b.spz"))
+    assert (tmp_path / "b.spz").read_bytes().startswith(b"NGSP") == (version == 4)
+    assert_near(in_order_of(read(tmp_path / "b.spz").splats, splats), splats, tolerances(".spz", splats))
 
 
 GSPLAT = {".ply": "ply", ".splat": "splat", ".compressed.ply": "ply_compressed"}
