@@ -59,7 +59,7 @@ def assert_near(splats: Splats, like: Splats, tolerances: dict[str, float]) -> N
 
 
 def extent(values: Tensor) -> float:
-    return (values.amax(0) - values.amin(0)).max().item()
+    return (values.amax(0) - values.amin(0)).max().item() if values.numel() else 0.0
 
 
 ROUNDING = 4e-6
@@ -91,6 +91,17 @@ def tolerances(suffix: str, splats: Splats) -> dict[str, float]:
             "sh0": byte / 0.15,
             # The fewest bits, 4, and the rounding to 8 before.
             "shN": MIXED * (2**-4 + 0.5 / 128),
+        },
+        ".sog": {
+            "means": 0.5
+            / 65535
+            * extent(splats.means.sign() * splats.means.abs().log1p())
+            * (1 + splats.means.abs().max()),
+            "log_scales": extent(splats.log_scales.flatten()) / 254,
+            "quats": smallest_three(0.5 / 255 * 2**0.5),
+            "opacities": byte,
+            "sh0": extent(splats.sh0.flatten()) / 254,
+            "shN": MIXED * 1.5 * extent(splats.shN.flatten()) / 254,
         },
         ".splat": {"quats": 2 / 256, "opacities": byte, "sh0": byte / SH_C0},
     }[suffix]

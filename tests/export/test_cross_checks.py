@@ -158,6 +158,9 @@ def test_splat_transform_sees_what_we_see(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [suffix for suffix in TRANSFORM if suffix != ".splat"])
 def test_we_read_what_splat_transform_writes(tmp_path, suffix):
     splats = cloud(300, 3)
+    # In a .sog it averages rows of coefficients, and loses the colours of what is invisible.
+    few = torch.arange(300) % 16
+    splats = splats.replace(shN=splats.shN[few], logit_opacities=splats.logit_opacities.clamp_min(-4))
     write_ply(splats, tmp_path / "ours.ply")
     device = ["--gpu", "cpu"] if suffix == ".sog" else []
     splat_transform(*device, str(tmp_path / "ours.ply"), str(tmp_path / f"theirs{suffix}"))

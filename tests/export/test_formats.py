@@ -15,7 +15,7 @@ from splatdream.export.axes import turn
 from splatdream.render.cpu import render
 
 FORMATS = list(CATALOG["exporter"])
-TURNING = [".ply", ".compressed.ply", ".splat", ".spz"]
+TURNING = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
 """Those whose files may have any axes."""
 HIGHEST = {**dict.fromkeys(FORMATS, 3), ".splat": 0}
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
