@@ -63,6 +63,8 @@ def options_of(writer: Callable[..., None], suffix: str, assignments: list[str])
     options = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        if not defaults:
+            raise Refused(f"{suffix} is written in one way only, without the option {key.strip()!r}")
         choose(f"option of {suffix}", key.strip(), list(defaults))
         if not equals:
             raise Refused(f"option {key!r} needs a value: --set {key}=VALUE")

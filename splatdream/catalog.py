@@ -194,6 +194,8 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".splat": Part("splatdream.export.splat:write_splat", "32 bytes a Gaussian, no view-dependent colour"),
         ".spz": Part("splatdream.export.spz:write_spz", "Niantic's packed layout, about a tenth of the size"),
         ".sog": Part("splatdream.export.sog:write_sog", "PlayCanvas' pictures of numbers, for the web"),
+        ".glb": Part("splatdream.export.gltf:write_glb", "glTF with Khronos' KHR_gaussian_splatting, exact"),
+        ".gltf": Part("splatdream.export.gltf:write_gltf", "the same as text"),
     },
     "reader": {
         ".ply": Part("splatdream.export.ply:load_ply", "splats in PLY of any tool", KERBL),
@@ -201,6 +203,8 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".splat": Part("splatdream.export.splat:load_splat", "32 bytes a Gaussian"),
         ".spz": Part("splatdream.export.spz:load_spz", "Niantic's packed layout, versions 1 to 4"),
         ".sog": Part("splatdream.export.sog:load_sog", "PlayCanvas' pictures of numbers, version 2"),
+        ".glb": Part("splatdream.export.gltf:load_gltf", "glTF with Khronos' KHR_gaussian_splatting"),
+        ".gltf": Part("splatdream.export.gltf:load_gltf", "the same as text"),
     },
 }
 ANNEALED = "splatdream.distill.annealed:Annealed"

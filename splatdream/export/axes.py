@@ -41,6 +41,23 @@ def turn(splats: Splats, *, source: Axes = "z-up", target: Axes = "z-up") -> Spl
     )
 
 
+def rotate(splats: Splats, rotation: Float[Tensor, "3 3"]) -> Splats:
+    """The cloud turned about the origin by any rotation: centres, rotations and colours."""
+    return splats.replace(
+        means=splats.means @ rotation.T.to(splats.means),
+        quats=multiply(quaternion(rotation).to(splats.quats), splats.quats),
+        shN=turn_sh(splats.shN, rotation),
+    )
+
+
+def quaternion(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, " 4"]:
+    """The wxyz quaternion of a rotation matrix, also of one that is slightly off (Bar-Itzhack 2000)."""
+    (a, b, c), (d, e, f), (g, h, i) = rotation.double().tolist()
+    K = [[a + e + i, h - f, c - g, d - b], [0, a - e - i, b + d, c + g], [0, 0, e - a - i, f + h], [0, 0, 0, i - a - e]]
+    # Of the symmetric matrix; ascending eigenvalues.
+    return torch.linalg.eigh(torch.tensor(K, dtype=torch.float64), UPLO="U").eigenvectors[:, -1]
+
+
 def known(axes: str) -> str:
     """`axes`, if it is one of the conventions."""
     if axes not in QUARTER_TURNS:

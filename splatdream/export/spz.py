@@ -52,6 +52,8 @@ def write_spz(
     5.94, 1/510 in an opacity, 0.0131 in a constant coefficient, 0.0007 in three components of a rotation. Coefficients
     of degree 1 and of degrees 2 and 3 keep so many `sh_bits` b: they are off by 2^-b + 1/256 and cut off at -1 and 1.
     ValueError when a row is not finite or lies beyond 2^22, for unknown options, and for version 4 without zstandard.
+
+    PlayCanvas' tools take the axes for those of a PLY (splat-transform since version 3); for them write y-down.
     """
     if version not in (3, 4):
         raise ValueError(f"version {version} of .spz is not written; choose 3 or 4")

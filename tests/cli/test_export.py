@@ -89,6 +89,7 @@ def test_broken_rows_are_left_out_on_request_only(call, ball) -> None:
         (["notes.txt", "b.ply"], "unknown input suffix '.txt'"),
         (["ball.ply", "b.ply", "--up", "ydown"], "did you mean 'y-down'"),
         (["ball.ply", "b.ply", "--in-up", "x"], "unknown axes 'x'"),
+        (["ball.ply", "b.glb", "--up", "z-up"], ".glb is written in one way only, without the option 'up'"),
         (["ball.ply", "b.ply", "--set", "rset=no"], "did you mean 'rest'"),
         (["ball.ply", "b.ply", "--set", "rest"], "--set rest=VALUE"),
         (["ball.ply", "b.ply", "--set", "rest=maybe"], "rest is a bool"),

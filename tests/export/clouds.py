@@ -64,6 +64,7 @@ def extent(values: Tensor) -> float:
 
 ROUNDING = 4e-6
 """Turned by roots of one half, normalised, and through a logarithm or a sigmoid and back, in float32."""
+EXACT = dict.fromkeys(ATTRIBUTES, ROUNDING)
 MIXED = max(quarter_turns_sh(turns).abs().sum(1).max().item() for turns in (1, -1))
 """How many times its own error a coefficient can have when it is a sum of others, turned."""
 
@@ -73,6 +74,8 @@ def tolerances(suffix: str, splats: Splats) -> dict[str, float]:
     byte = 0.5 / 255
     stated = {
         ".ply": {},
+        ".glb": {},
+        ".gltf": {},
         ".compressed.ply": {
             # The coarsest axis has 10 bits, here y of the file.
             "means": 0.5 / 1023 * extent(splats.means),
