@@ -90,6 +90,8 @@ def shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.divide(values - low[chunks], size, where=size > 0, out=np.zeros_like(values))
 
 
+# What bounds beyond float32 lead to is reported in words at the end.
+@np.errstate(over="ignore", invalid="ignore")
 def decode(
     path: str | Path,
     elements: dict[str, np.ndarray],

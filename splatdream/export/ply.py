@@ -18,7 +18,7 @@ from torch import Tensor
 from splatdream.export import compressed_ply
 from splatdream.export.asset import LOG_FLAT, Asset, finite_part, refuse_broken, refuse_rows
 from splatdream.export.atomic import atomic_write
-from splatdream.export.axes import Axes, known, turn
+from splatdream.export.axes import Axes, turn
 from splatdream.export.ply_header import check_size, header, said_antialiased, said_axes
 from splatdream.splats import Splats, logit, sh0_from_colours
 
@@ -45,10 +45,11 @@ def write_ply(
     names = [*PLACE, *NORMAL, *COLOUR, *rest_names(count), "opacity", *SCALE, *ROTATION]
     with atomic_write(path) as file:
         file.write(header([("vertex", len(splats), "float", names)], up=up, antialiased=antialiased))
-        broken = 0
+        broken, matrix = 0, torch.zeros(min(BLOCK, len(splats)), len(names))
         for block in blocks(splats):
             broken += len(block) - len(finite_part(block))
-            rows = table(turn(block, target=up), len(names))
+            rows = matrix[: len(block)]
+            fill(rows, turn(block, target=up))
             file.write(rows.numpy().astype("<f4", copy=False).data)
         refuse_broken(broken, len(splats), path)
 
@@ -60,14 +61,15 @@ def blocks(splats: Splats) -> Iterator[Splats]:
         yield whole.map(lambda value, rows=slice(start, start + BLOCK): value[rows])
 
 
-def table(splats: Splats, width: int) -> Float[Tensor, "N width"]:
-    """One row of values per Gaussian, in the order of the layout, zeros for what the cloud does not have."""
+def fill(matrix: Float[Tensor, "N columns"], splats: Splats) -> None:
+    """Writes one row per Gaussian in the order of the layout; what the cloud does not have stays as it is."""
     rest = splats.shN.transpose(1, 2).flatten(1)
-    missing = splats.means.new_zeros(len(splats), width - 17 - rest.shape[1])
-    normals, opacities = torch.zeros_like(splats.means), splats.logit_opacities[:, None]
-    quats = torch.nn.functional.normalize(splats.quats, dim=-1)
-    parts = [splats.means, normals, splats.sh0[:, 0], rest, missing, opacities, splats.log_scales, quats]
-    return torch.cat(parts, dim=1)
+    matrix[:, 0:3] = splats.means
+    matrix[:, 6:9] = splats.sh0[:, 0]
+    matrix[:, 9 : 9 + rest.shape[1]] = rest
+    matrix[:, -8] = splats.logit_opacities
+    matrix[:, -7:-4] = splats.log_scales
+    matrix[:, -4:] = torch.nn.functional.normalize(splats.quats, dim=-1)
 
 
 def rest_names(count: int) -> list[str]:
@@ -88,7 +90,7 @@ def load_ply(path: str | Path, *, up: Axes | None = None, drop_invalid: bool = F
     that are not finite; with `drop_invalid` such rows are left out.
     """
     elements, comments = load(path)
-    source = known(up) if up else said_axes(path, comments)
+    source = up or said_axes(path, comments)
     antialiased = said_antialiased(comments)
     if "chunk" in elements:
         return compressed_ply.decode(path, elements, source=source, drop_invalid=drop_invalid, antialiased=antialiased)
@@ -100,24 +102,39 @@ def load_ply(path: str | Path, *, up: Axes | None = None, drop_invalid: bool = F
 def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, drop_invalid: bool) -> Splats:
     """The finite rows of a table, turned."""
     count, K = len(vertices), (degree + 1) ** 2 - 1
-    # Zeros of which nothing is touched take no memory.
+    # numpy's zeros take neither memory nor time until they are touched.
     shapes = [(3,), (4,), (3,), (), (1, 3), (K, 3)]
-    whole = Splats(*(torch.zeros(count, *shape) for shape in shapes))
+    whole = Splats(*(torch.from_numpy(np.zeros((count, *shape), np.float32)) for shape in shapes))
     kept, coloured = 0, K < 15
-    for start in range(0, count, BLOCK):
-        block = finite_part(rows_of(vertices[start : start + BLOCK], K))
-        if K == 15 and not block.shN.any():
+    for rows in row_blocks(path, vertices):
+        block = finite_part(rows_of(rows, K))
+        coloured = coloured or bool(block.shN.any())
+        if not coloured:
             block = block.replace(shN=block.shN[:, :0])
-        else:
-            coloured = True
         for name, value in turn(block, source=source).parameters().items():
-            rows = getattr(whole, name)[kept : kept + len(block)]
-            if rows.shape == value.shape:
-                rows.copy_(value)
+            place = getattr(whole, name)[kept : kept + len(block)]
+            if place.shape == value.shape:
+                place.copy_(value)
         kept += len(block)
     refuse_rows(path, count - kept, count, drop_invalid)
     whole = whole.map(lambda value: value[:kept])
     return whole if coloured else whole.replace(shN=torch.zeros(kept, 0, 3))
+
+
+def row_blocks(path: str | Path, vertices: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in blocks, each to be used before the next one comes."""
+    if not isinstance(vertices, np.memmap) or len(vertices) == 0:
+        yield from (vertices[start : start + BLOCK] for start in range(0, len(vertices), BLOCK))
+        return
+    # To read into the same memory again and again is faster than a map of the file, whose every page costs a fault.
+    buffer = np.empty(min(BLOCK, len(vertices)), vertices.dtype)
+    with Path(path).open("rb") as file:
+        file.seek(vertices.offset)
+        for start in range(0, len(vertices), BLOCK):
+            rows = buffer[: len(vertices) - start]
+            if file.readinto(rows.view(np.uint8).data) < rows.nbytes:
+                raise ValueError(f"{path} is no complete PLY file: it grew shorter while it was read")
+            yield rows
 
 
 def rows_of(vertices: np.ndarray, K: int) -> Splats:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from io import BytesIO
 from math import ceil, sqrt
 from pathlib import Path
+from struct import error as StructError  # noqa: N812
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from zlib import error as ZlibError  # noqa: N812
@@ -30,6 +31,8 @@ LINE = 64
 MOST_ROWS = 1 << 16
 WIDEST = 16383
 BANDS = {1: 3, 2: 8, 3: 15}
+BROKEN = (BadZipFile, ZlibError, StructError, NotImplementedError, EOFError, OSError, ValueError)
+"""What comes of a zip that is none."""
 
 
 def write_sog(splats: Splats, path: str | Path, *, up: Axes = "y-down", antialiased: bool = False) -> None:
@@ -122,24 +125,26 @@ def load_sog(path: str | Path, *, up: Axes | None = None, drop_invalid: bool = F
     ValueError, saying why, for a file that is none, is cut short or does not fit together, and, unless they may be
     dropped, for rows that are not finite.
     """
-    size = Path(path).stat().st_size
+    content = Path(path).read_bytes()
     try:
-        with ZipFile(path) as archive:
-            check_bulk(path, sum(info.file_size for info in archive.infolist()), size)
-            return decode(path, lambda name: member(path, archive, name), up or "y-down", drop_invalid)
-    except (BadZipFile, ZlibError, NotImplementedError, EOFError) as error:
+        archive = ZipFile(BytesIO(content))
+    except BROKEN as error:
         raise ValueError(f"{path} is no complete .sog file: {error or type(error).__name__}") from error
+    check_bulk(path, sum(info.file_size for info in archive.infolist()), len(content))
+    return decode(path, lambda name: member(path, archive, name), up or "y-down", drop_invalid)
 
 
 def member(path: str | Path, archive: ZipFile, name: str) -> bytes:
     """The bytes of a file in the zip."""
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise ValueError(f"{path} is no complete .sog file: it has no {name}") from None
+    if name not in archive.namelist():
+        raise ValueError(f"{path} is no complete .sog file: it has no {name}")
+    info = archive.getinfo(name)
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & 1:
         raise ValueError(f"{path} is no .sog file: its {name} is packed in a way that is not read, or encrypted")
-    return archive.read(info)
+    try:
+        return archive.read(info)
+    except BROKEN as error:
+        raise ValueError(f"{path} is no complete .sog file: its {name} is broken: {error}") from error
 
 
 def decode(path: str | Path, content: Callable[[str], bytes], source: Axes, drop_invalid: bool) -> Asset:

@@ -64,7 +64,7 @@ def extent(values: Tensor) -> float:
 
 ROUNDING = 4e-6
 """Turned by roots of one half, normalised, and through a logarithm or a sigmoid and back, in float32."""
-EXACT = dict.fromkeys(ATTRIBUTES, ROUNDING)
+EXACT: dict[str, float] = dict.fromkeys(ATTRIBUTES, ROUNDING)
 MIXED = max(quarter_turns_sh(turns).abs().sum(1).max().item() for turns in (1, -1))
 """How many times its own error a coefficient can have when it is a sum of others, turned."""
 

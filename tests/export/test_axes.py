@@ -115,4 +115,4 @@ def test_up_front_and_left_go_where_the_conventions_say():
 def test_unknown_axes_are_refused_with_the_choices():
     # Called past the types of the tests, as a user without them would.
     with pytest.raises(ValueError, match=r"unknown axes 'ydown'.*did you mean 'y-down'"):
-        getattr(turn, "__wrapped__", turn)(cloud(), target="ydown")
+        getattr(turn, "__wrapped__", turn)(cloud(), target="ydown")  # pyright: ignore[reportArgumentType]

@@ -14,7 +14,10 @@ from splatdream.export.ply import read_ply, write_ply
 from splatdream.splats import Splats
 
 FORMATS = list(CATALOG["exporter"])
-SAME = {**dict.fromkeys(("means", "quats", "log_scales", "sh0", "shN"), 5 * ROUNDING), "opacities": 5 * ROUNDING}
+SAME: dict[str, float] = {
+    **dict.fromkeys(("means", "quats", "log_scales", "sh0", "shN"), 5 * ROUNDING),
+    "opacities": 5 * ROUNDING,
+}
 """Two readers of the same bytes differ by the rounding of float32 alone."""
 
 
