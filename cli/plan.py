@@ -83,9 +83,7 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
         check_names(recipe)
         folder = runs.run_folder(output)
         check_output(output, folder, force)
-        prior = find_prior(recipe)
-        recipe = check_parts(recipe)
-        choose_prior(str(prior), rule_words(recipe))
+        recipe, prior = check_prior_and_parts(recipe)
         check_disk(recipe, output)
     # Absolute, so that the run can be taken up from another folder; the shipped one has a name instead.
     name = "builtin" if prior == builtin_folder() else str(prior.absolute())
@@ -189,12 +187,15 @@ def check_parts(recipe: Recipe) -> Recipe:
     return recipe.replace(device=str(device), renderer=renderer)
 
 
-def rule_words(recipe: Recipe) -> str:
-    """What the run will ask the prior about, words of the rule's own among them."""
+def check_prior_and_parts(recipe: Recipe) -> tuple[Recipe, Path]:
+    """The recipe as `check_parts` gives it, and its prior's folder; words of the rule's own are looked up there too."""
+    prior = find_prior(recipe)
+    recipe = check_parts(recipe)
     from splatdream.catalog import configured
     from splatdream.loop import words_asked
 
-    return words_asked(recipe, configured("distiller", recipe.distill))
+    choose_prior(str(prior), words_asked(recipe, configured("distiller", recipe.distill)))
+    return recipe, prior
 
 
 def check_disk(recipe: Recipe, output: Path) -> None:

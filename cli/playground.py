@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splatdream.catalog import choose, parse
-from splatdream.priors.words import choose_prior
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, duration, refusing, stdout, teaching
 from splatdream_cli.generate import quieten
-from splatdream_cli.plan import check_names, check_parts, check_target, compose, find_prior, rule_words
+from splatdream_cli.plan import check_names, check_prior_and_parts, check_target, compose
 from splatdream_cli.progress import display
 from splatdream_cli.signals import stoppable
 
@@ -81,9 +80,7 @@ def playground(
         choose("picture suffix", output.suffix.lower(), [".png"])
         for path in (output, evolution(output)):
             check_target(path, force)
-        folder = find_prior(recipe)
-        recipe = check_parts(recipe)
-        choose_prior(str(folder), rule_words(recipe))
+        recipe, folder = check_prior_and_parts(recipe)
         where = chosen_space(space, learning_rate)
     paint(recipe.replace(prior=str(folder)), output, where, radians(azimuth), radians(elevation))
 

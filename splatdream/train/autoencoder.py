@@ -8,6 +8,7 @@ softly at +-3, so noise makes the encoder use that range and keeps nearby latent
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from splatdream.train.follow import step_seed
 from splatdream.train.pictures import load_shard
 from splatdream.train.rate import falling_rate
 
@@ -61,6 +63,8 @@ def random_crops(images: np.ndarray, batch: int, rng: np.random.Generator) -> Fl
 class AutoencoderRun:
     """A training run that can be stopped and taken up again; `total` steps with a cosine-falling rate."""
 
+    parts: ClassVar[tuple[str, ...]] = ("model", "optimiser")
+
     model: AutoencoderTiny
     optimiser: torch.optim.Adam
     total: int
@@ -79,7 +83,7 @@ class AutoencoderRun:
         """Yields (step, loss) until `total`."""
         generator, opened, pictures = torch.Generator(), None, np.empty(0)
         while self.step < self.total:
-            generator.manual_seed(seed * 1_000_003 + self.step)
+            generator.manual_seed(step_seed(seed, self.step))
             path = shards[self.step // STEPS_PER_SHARD % len(shards)]
             if path != opened:
                 opened, pictures = path, load_shard(path).images
@@ -96,11 +100,3 @@ class AutoencoderRun:
             self.optimiser.step()
             self.step += 1
             yield self.step, float(loss.detach())
-
-    def state(self) -> dict:
-        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
-
-    def load(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]

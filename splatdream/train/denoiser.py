@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from splatdream.export.atomic import atomic_write
 from splatdream.schedule import Schedule
 from splatdream.train.autoencoder import LATENT_CHANNELS
+from splatdream.train.follow import step_seed
 from splatdream.train.pictures import load_shard
 from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
@@ -154,6 +155,8 @@ def draw_exercise(lessons: Lessons, schedule: Schedule, batch: int, generator: t
 class DenoiserRun:
     """A training run that can be stopped and taken up again; `total` steps with a cosine-falling rate."""
 
+    parts: ClassVar[tuple[str, ...]] = ("model", "average", "optimiser")
+
     model: Denoiser
     average: Denoiser
     optimiser: torch.optim.AdamW
@@ -188,7 +191,7 @@ class DenoiserRun:
         device, generator = next(self.model.parameters()).device, torch.Generator()
         with team(device) as together:
             while self.step < self.total:
-                generator.manual_seed(seed * 1_000_003 + self.step)
+                generator.manual_seed(step_seed(seed, self.step))
                 exercise = draw_exercise(lessons, self.schedule, batch, generator).to(device)
                 self.optimiser.param_groups[0]["lr"] = self.rate_now()
                 loss = mean_gradients(
@@ -205,15 +208,6 @@ class DenoiserRun:
         decay = min(0.999, (1 + self.step) / (10 + self.step))
         for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(value, 1.0 - decay)
-
-    def state(self) -> dict:
-        parts = {"model": self.model, "average": self.average, "optimiser": self.optimiser}
-        return {name: part.state_dict() for name, part in parts.items()} | {"step": self.step}
-
-    def load(self, state: dict) -> None:
-        for name in ("model", "average", "optimiser"):
-            getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
 
 
 @torch.no_grad()

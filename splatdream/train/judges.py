@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from splatdream.corpus.distractors import near_scenes
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.inspect.judge import LOOK, SIDES, Judge
-from splatdream.train.follow import follow
+from splatdream.train.follow import follow, step_seed
 from splatdream.train.rate import falling_rate
 
 NEAR = 3
@@ -90,6 +91,8 @@ class JudgeRun:
     Few pictures seen often are learnt by heart: on 12,480 of them the judges came to 96 % there and 50 % elsewhere.
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("model", "optimiser")
+
     model: Judge
     optimiser: torch.optim.AdamW
     total: int
@@ -106,10 +109,10 @@ class JudgeRun:
         """Yields (step, loss) until `total`; the next pictures are drawn while the judges learn from the last ones."""
         generator = torch.Generator()
         with ThreadPoolExecutor(1) as pool:
-            drawn = pool.submit(make_lesson, batch, lesson_seed(seed, self.step))
+            drawn = pool.submit(make_lesson, batch, step_seed(seed, self.step))
             while self.step < self.total:
-                lesson, drawn = drawn.result(), pool.submit(make_lesson, batch, lesson_seed(seed, self.step + 1))
-                generator.manual_seed(lesson_seed(seed, self.step))
+                lesson, drawn = drawn.result(), pool.submit(make_lesson, batch, step_seed(seed, self.step + 1))
+                generator.manual_seed(step_seed(seed, self.step))
                 self.optimiser.param_groups[0]["lr"] = falling_rate(
                     self.step, self.total, peak=self.rate, warmup=100, floor=0.02
                 )
@@ -120,18 +123,6 @@ class JudgeRun:
                 self.optimiser.step()
                 self.step += 1
                 yield self.step, float(loss.detach())
-
-    def state(self) -> dict:
-        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
-
-    def load(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
-
-
-def lesson_seed(seed: int, step: int) -> int:
-    return seed * 1_000_003 + step
 
 
 def teach_judges(options: argparse.Namespace, deadline: float) -> bool:

@@ -12,6 +12,7 @@ from splatdream.train import denoiser
 from splatdream.train.autoencoder import CROP, random_crops
 from splatdream.train.degrade import degrade
 from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons
+from splatdream.train.follow import restore, state_of
 from splatdream.train.judges import JudgeRun
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
@@ -78,7 +79,7 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
         if step == 2:
             break
     resumed = DenoiserRun.new(tokenizer, 4, 1)
-    resumed.load(half.state())
+    restore(resumed, state_of(half))
     assert [loss for _, loss in resumed.train(lessons, 4, 0)] == losses[2:]
     assert isinstance(resumed.model, Denoiser)
     for one, other in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
@@ -102,7 +103,7 @@ def test_judges_taken_up_again_learn_as_if_they_had_never_stopped() -> None:
     half = JudgeRun.new(3, 0)
     next(half.train(4, 0))
     resumed = JudgeRun.new(3, 1)
-    resumed.load(half.state())
+    restore(resumed, state_of(half))
     assert [loss for _, loss in resumed.train(4, 0)] == losses[1:]
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
