@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import splatdream
+from splatdream_cli.cache import cache, use_cache
 from splatdream_cli.console import stdout
 from splatdream_cli.export import export
 from splatdream_cli.generate import generate, resume
@@ -48,11 +49,13 @@ app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)
 app.command()(cite)
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:
     # Torch's threads spin while they wait; on a busy machine that made steps ten times slower. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_cache(os.environ)
     # A prompt may hold what the terminal's encoding does not; that must not end a run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
