@@ -38,6 +38,22 @@ class Splats:
         return self.logit_opacities.sigmoid()
 
     @property
+    def rotations(self) -> Float[Tensor, "N 3 3"]:
+        """Matrices whose columns are the Gaussians' own axes in the world."""
+        w, x, y, z = torch.nn.functional.normalize(self.quats, dim=-1).unbind(-1)
+        rows = [
+            torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+            torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+            torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+        ]
+        return torch.stack(rows, dim=-2)
+
+    @property
+    def covariances(self) -> Float[Tensor, "N 3 3"]:
+        axes = self.rotations * self.scales[:, None, :]
+        return axes @ axes.transpose(1, 2)
+
+    @property
     def sh_degree(self) -> int:
         """0 to 3, read from the number of stored coefficients."""
         return {0: 0, 3: 1, 8: 2, 15: 3}[self.shN.shape[1]]

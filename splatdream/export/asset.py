@@ -23,10 +23,14 @@ MOST_PACKED = 1024
 
 @dataclass(frozen=True)
 class Asset:
-    """A cloud, and whether it was made with an antialiasing renderer and looks right in such a one only."""
+    """A cloud, and whether it was made with an antialiasing renderer and looks right in such a one only.
+
+    `dropped` counts the file's rows that are not finite and were left out.
+    """
 
     splats: Splats
     antialiased: bool = False
+    dropped: int = 0
 
 
 def ready(splats: Splats, path: str | Path, *, up: Axes) -> Splats:
@@ -49,8 +53,9 @@ def received(
 ) -> Asset:
     """The asset in a file whose axes are `source`; ValueError for rows that are not finite and may not be dropped."""
     kept = finite_part(splats)
-    refuse_rows(path, len(splats) - len(kept), len(splats), drop_invalid)
-    return Asset(turn(kept, source=source).map(Tensor.contiguous), antialiased)
+    dropped = len(splats) - len(kept)
+    refuse_rows(path, dropped, len(splats), drop_invalid)
+    return Asset(turn(kept, source=source).map(Tensor.contiguous), antialiased, dropped)
 
 
 def refuse_rows(path: str | Path, broken: int, count: int, drop_invalid: bool) -> None:

@@ -96,7 +96,8 @@ def load_ply(path: str | Path, *, up: Axes | None = None, drop_invalid: bool = F
         return compressed_ply.decode(path, elements, source=source, drop_invalid=drop_invalid, antialiased=antialiased)
     vertices = vertices_of(path, elements)
     degree = check_degree(path, vertices.dtype)
-    return Asset(gather(path, vertices, degree, source, drop_invalid), antialiased)
+    splats = gather(path, vertices, degree, source, drop_invalid)
+    return Asset(splats, antialiased, len(vertices) - len(splats))
 
 
 def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, drop_invalid: bool) -> Splats:

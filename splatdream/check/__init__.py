@@ -1,0 +1,17 @@
+"""Checks: whether an asset is in order, by numbers that are measured and the limits in `assets/check.toml`."""
+
+from pathlib import Path
+
+from splatdream.check.cloud import measure
+from splatdream.check.criteria import Report, read_criteria, report
+from splatdream.splats import Splats
+
+
+def check_splats(
+    splats: Splats, *, dropped: int = 0, strict: bool = False, criteria: str | Path | None = None
+) -> Report:
+    """How a cloud fares by the criteria for splats, none of which needs a picture.
+
+    `dropped` rows of its file were not finite; `criteria` is a file to read instead of the shipped one.
+    """
+    return report(measure(splats, dropped), read_criteria("splats", criteria), strict=strict)
