@@ -39,6 +39,7 @@ PROLIFICDREAMER = (
     "Wang et al., ProlificDreamer: High-Fidelity and Diverse Text-to-3D Generation with Variational Score "
     "Distillation, NeurIPS 2023, arXiv:2305.16213"
 )
+LATENT = "Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752"
 PERP_NEG = (
     "Armandpour et al., Re-imagine the Negative Prompt Algorithm: Transform 2D Diffusion into 3D, alleviate Janus "
     "problem and Beyond, 2023, arXiv:2304.04968"
@@ -162,6 +163,27 @@ CATALOG: dict[str, dict[str, Part]] = {
     },
     "prior": {
         "builtin": Part("splatdream.priors:load_prior", "the prior that ships with splatdream"),
+    },
+    "family": {
+        "StableDiffusionPipeline": Part("splatdream.priors.sd:StableDiffusion", "Stable Diffusion 1.x and 2.x", LATENT),
+        "StableDiffusionXLPipeline": Part(
+            "splatdream.priors.sdxl:StableDiffusionXL",
+            "Stable Diffusion XL",
+            "Podell et al., SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis, ICLR 2024, "
+            "arXiv:2307.01952",
+        ),
+        "StableDiffusion3Pipeline": Part(
+            "splatdream.priors.sd3:StableDiffusion3",
+            "Stable Diffusion 3 and 3.5, with T5 or without",
+            "Esser et al., Scaling Rectified Flow Transformers for High-Resolution Image Synthesis, ICML 2024, "
+            "arXiv:2403.03206",
+        ),
+        "SanaPipeline": Part(
+            "splatdream.priors.sana:Sana",
+            "SANA, a light flow transformer",
+            "Xie et al., SANA: Efficient High-Resolution Image Synthesis with Linear Diffusion Transformers, ICLR "
+            "2025, arXiv:2410.10629",
+        ),
     },
     "renderer": {
         "cpu": Part("splatdream.render.cpu:render", "parallel numba kernels, the default without CUDA", ZWICKER),

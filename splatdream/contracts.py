@@ -9,7 +9,7 @@ Conventions: images are `B H W 3` in [0, 1]; latents are `B C h w`; t = 0 is cle
 camera axes are in `cameras.py`; a name in the plural is batched.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -60,24 +60,30 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class Embedding:
-    """What a prior is told of each view: the words' hidden states and, where the prior takes one, the camera."""
+    """What a prior is told of each view: the words' hidden states and, where the prior takes one, the camera.
+
+    `extras` is what else a kind of prior makes of the words (pooled vectors, a mask), by that kind's own names.
+    """
 
     tokens: Float[Tensor, "B L E"]
     cameras: Float[Tensor, "B 16"] | None = None
+    extras: dict[str, Float[Tensor, "B *rest"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitem__(self, rows) -> "Embedding":
         """The chosen views, by anything that keeps the leading axis."""
-        return Embedding(self.tokens[rows], None if self.cameras is None else self.cameras[rows])
+        cameras = None if self.cameras is None else self.cameras[rows]
+        return Embedding(self.tokens[rows], cameras, {name: value[rows] for name, value in self.extras.items()})
 
     def __add__(self, other: "Embedding") -> "Embedding":
         """The views of both, these first."""
         tokens = torch.cat([self.tokens, other.tokens])
+        extras = {name: torch.cat([value, other.extras[name]]) for name, value in self.extras.items()}
         if self.cameras is None or other.cameras is None:
-            return Embedding(tokens)
-        return Embedding(tokens, torch.cat([self.cameras, other.cameras]))
+            return Embedding(tokens, extras=extras)
+        return Embedding(tokens, torch.cat([self.cameras, other.cameras]), extras)
 
 
 @dataclass(frozen=True)

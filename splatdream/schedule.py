@@ -2,7 +2,10 @@
 
 x_t = alphas[t] x_0 + sigmas[t] noise, t = 0 clean. T train timesteps. A prediction is one of
     epsilon   the noise;           sample        x_0;
-    v         alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D).
+    v         alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D);
+    flow      noise - x_0, the velocity of the straight path x_s = (1 - s) x_0 + s noise (Liu et al. 2023).
+A straight path is kept rescaled to alphas^2 + sigmas^2 = 1, so that one rule serves every prior:
+s = sigma / (alpha + sigma), x_s = x_t / (alpha + sigma).
 """
 
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Kind = Literal["epsilon", "sample", "v_prediction"]
+Kind = Literal["epsilon", "sample", "v_prediction", "flow"]
 
 
 def per_sample(values: Float[Tensor, " B"], like: Float[Tensor, "B *rest"]) -> Tensor:
@@ -31,6 +34,13 @@ class Schedule:
         """From diffusers' table, kept in float64 until the roots are taken."""
         alphas_cumprod = alphas_cumprod.double()
         return cls(alphas_cumprod.sqrt().float(), (1.0 - alphas_cumprod).clamp_min(0.0).sqrt().float())
+
+    @classmethod
+    def from_flow(cls, s: Float[Tensor, " T"]) -> "Schedule":
+        """From the shares of noise of a straight path, ascending."""
+        s = s.double()
+        length = (s.square() + (1.0 - s).square()).sqrt()
+        return cls(((1.0 - s) / length).float(), (s / length).float())
 
     def __len__(self) -> int:
         return len(self.alphas)
@@ -69,6 +79,8 @@ class Prediction:
             return self.value
         if self.kind == "v_prediction":
             return self.alpha * self.value + self.sigma * self.x_t
+        if self.kind == "flow":
+            return (self.x_t + self.alpha * self.value) / (self.alpha + self.sigma)
         if bool((self.sigma == 0).any()):
             raise ValueError("the noise cannot be told at sigma = 0; ask at a later timestep")
         return (self.x_t - self.alpha * self.value) / self.sigma
@@ -80,6 +92,8 @@ class Prediction:
             return self.value
         if self.kind == "v_prediction":
             return self.alpha * self.x_t - self.sigma * self.value
+        if self.kind == "flow":
+            return (self.x_t - self.sigma * self.value) / (self.alpha + self.sigma)
         if bool((self.alpha == 0).any()):
             raise ValueError(
                 "an eps-prediction says nothing about x_0 where alpha = 0 (zero terminal SNR); "

@@ -1,40 +1,70 @@
-"""Latent diffusion from a diffusers folder: the built-in prior and Stable Diffusion 1.x and 2.x."""
+"""Latent diffusion from a diffusers folder, of any family that the catalogue knows: what all of them share.
 
-import json
+A family (`sd.py`, `sdxl.py`, `sd3.py`, `sana.py`, `mvdream.py`) says how words become vectors and how its network is
+called; which one a folder is, its `model_index.json` says.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
-from transformers import AutoTokenizer, CLIPTextModel
 
-from splatdream.cameras import Cameras, camera_vectors
+from splatdream.cameras import Cameras
+from splatdream.catalog import find
 from splatdream.contracts import Condition, Embedding, Negative, Student
+from splatdream.priors.folder import Folder
+from splatdream.priors.portions import Portions, encoded
 from splatdream.priors.view_words import NAMED, ViewWords
-from splatdream.schedule import Prediction, Schedule
+from splatdream.schedule import Kind, Prediction, Schedule
 
-_AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+
+@runtime_checkable
+class Family(Protocol):
+    """`windows` holds each tokenizer with the number of tokens that its encoder reads; `pipeline` holds the parts."""
+
+    kind: Kind
+    schedule: Schedule
+    network: Any
+    pipeline: Any
+    windows: list[tuple[Any, int]]
+
+    def embed(self, text: str, negative: bool) -> Embedding:
+        """One row, on the device of the encoders; families may treat negative prompts differently."""
+        ...
+
+    def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:
+        """What the network is told of each camera, None where it knows nothing of cameras."""
+        ...
+
+    def answer(self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding) -> Tensor:
+        """The network's own answer at x_t, of the family's kind."""
+        ...
 
 
 class DiffusionPrior:
-    """A frozen UNet with its autoencoder and text encoder, all on one device in one precision."""
+    """A frozen network with its autoencoder on one device; its text encoders come there only to be used."""
 
-    def __init__(self, vae, unet, text_encoder, tokenizer, scheduler, *, view_words: ViewWords = NAMED) -> None:
-        for module in (vae, unet, text_encoder):
-            module.requires_grad_(False).eval()
-        self.vae, self.unet, self.text_encoder, self.tokenizer = vae, unet, text_encoder, tokenizer
-        self.kind = scheduler.config.prediction_type
-        self.schedule = Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.image_size = unet.config.sample_size * self.factor
-        self.view_words = view_words
-        self.knows_cameras = unet.config.class_embed_type == "projection"
-        self._embeddings: dict[str, Tensor] = {}
+    def __init__(self, family: Family, *, device: str = "cpu", view_words: ViewWords = NAMED) -> None:
+        self.family, self.view_words = family, view_words
+        self.schedule: Schedule = family.schedule
+        self.unet = family.network
+        self.portions = Portions(group=getattr(family, "group", 1))
+        self.use_encoder(family.pipeline.vae)
+        self.device = torch.device(device)
+        self.unet.to(self.device)
+        self.vae.to(self.device)
+        self._embeddings: dict[tuple[str, bool], Embedding] = {}
         self._students: dict[int, Student] = {}
+        self._cut: set[str] = set()
 
     @classmethod
     def load(
@@ -45,104 +75,173 @@ class DiffusionPrior:
         dtype: torch.dtype = torch.float32,
         view_words: ViewWords = NAMED,
     ) -> "DiffusionPrior":
-        """From a folder of diffusers' layout. FileNotFoundError or ValueError where it is none."""
-        folder = Path(folder)
-        index = folder / "model_index.json"
-        if not index.is_file():
-            raise FileNotFoundError(f"{folder} is no diffusers folder: it has no model_index.json")
-        classes = {name: entry[1] for name, entry in json.loads(index.read_text()).items() if isinstance(entry, list)}
-        if classes.get("unet") != "UNet2DConditionModel" or classes.get("vae") not in _AUTOENCODERS:
-            raise ValueError(
-                f"{folder} holds {classes}; this prior needs a UNet2DConditionModel and {[*_AUTOENCODERS]}"
-            )
-        options = {"use_safetensors": True, "torch_dtype": dtype, "local_files_only": True}
-        vae = _AUTOENCODERS[classes["vae"]].from_pretrained(folder / "vae", **options)
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        modules: list[torch.nn.Module] = [vae, unet, text_encoder]
-        for module in modules:
-            module.to(device)
-        return cls(vae, unet, text_encoder, tokenizer, scheduler, view_words=view_words)
+        """From a folder of diffusers' layout. FileNotFoundError or ValueError, in a sentence, where it is none."""
+        opened = Folder(Path(folder), dtype)
+        name = opened.index["_class_name"]
+        try:
+            family = find("family", name)
+        except ValueError as error:
+            raise ValueError(f"{folder} holds a {name}, which cannot serve as a prior: {error}") from error
+        return cls(family(opened), device=device, view_words=view_words)
 
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
+    def use_encoder(self, vae: Any) -> None:
+        """Takes another autoencoder of the same latents, such as a tiny one."""
+        self.vae = vae.requires_grad_(False).eval()
+        blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
+        self.factor = 2 ** (len(blocks) - 1)
+        self.image_size = self.unet.config.sample_size * self.factor
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
         """The prompt with the words for each camera's view ("..., side view"), and the negative prompt as it is.
 
         A prior that knows cameras is told them with all, so that guidance strengthens the words alone, as in MVDream.
+        ValueError for a prompt without a word.
         """
+        self.check(prompt)
         azimuths, elevations = cameras.azimuths.tolist(), cameras.elevations.tolist()
         wordings = [self.view_words(*angles) for angles in zip(azimuths, elevations, strict=True)]
-        cond = torch.cat([self.mixed(prompt, wording.shares) for wording in wordings])
-        uncond = self.embed(negative_prompt).expand(len(cond), -1, -1)
-        seen = camera_vectors(cameras).to(cond) if self.knows_cameras else None
+        words = dict.fromkeys(word for wording in wordings for word in (*wording.shares, *wording.negatives))
+        with self.encoders_here():
+            texts = {word: self.embed(self.worded(prompt, word)) for word in words}
+            empty = self.embed(self.fitted(negative_prompt, ""), negative=True)
+        cond = reduce(add, (mixed(texts, wording.shares) for wording in wordings))
+        seen = self.family.cameras(cameras)
+        seen = None if seen is None else seen.to(cond.tokens)
         negatives = []
         for word in dict.fromkeys(word for wording in wordings for word in wording.negatives):
-            away = Embedding(self.mixed(prompt, {word: 1.0}).expand(len(cond), -1, -1), seen)
-            weights = cond.new_tensor([wording.negatives.get(word, 0.0) for wording in wordings])
-            negatives.append(Negative(away, weights))
-        return Condition(Embedding(cond, seen), Embedding(uncond, seen), tuple(negatives))
+            weights = cond.tokens.new_tensor([wording.negatives.get(word, 0.0) for wording in wordings])
+            negatives.append(Negative(spread(texts[word], len(cond), seen), weights))
+        cond = Embedding(cond.tokens, seen, cond.extras)
+        return Condition(cond, spread(empty, len(cond), seen), tuple(negatives))
 
-    def mixed(self, prompt: str, shares: dict[str, float]) -> Float[Tensor, "1 L E"]:
-        """The embeddings of the prompt with each word for a view, by their shares."""
-        texts = {f"{prompt}, {word} view" if word else prompt: share for word, share in shares.items()}
-        return reduce(add, (share * self.embed(text) for text, share in texts.items()))
+    def check(self, prompt: str) -> None:
+        """ValueError where the tokenizers make nothing of the prompt."""
+        if not any(tokenizer(prompt, add_special_tokens=False).input_ids for tokenizer, _ in self.family.windows):
+            raise ValueError(f"the prompt {prompt!r} holds nothing that the prior can read: name a thing")
+
+    def worded(self, prompt: str, word: str) -> str:
+        """The prompt with a word for the view."""
+        return self.fitted(prompt, f", {word} view" if word else "")
+
+    def fitted(self, text: str, ending: str) -> str:
+        """The text and its ending, with so many of the text's last words left out that the encoders read all of it.
+
+        Cut by the encoder, it would lose the word for the view, which stands last. A warning says what was left out.
+        """
+        words = text.split()
+        kept = len(words)
+        whole = text + ending
+        while kept and not all(self.length(whole, tokenizer) <= window for tokenizer, window in self.family.windows):
+            kept -= 1
+            whole = " ".join(words[:kept]) + ending
+        if kept < len(words) and text not in self._cut:
+            self._cut.add(text)
+            window = min(window for _, window in self.family.windows)
+            warnings.warn(
+                f"the prior reads {window} tokens; of the prompt it leaves out: {' '.join(words[kept:])!r}",
+                stacklevel=2,
+            )
+        return whole
+
+    def length(self, text: str, tokenizer: Any) -> int:
+        convert = getattr(self.family.pipeline, "maybe_convert_prompt", None)  # what was taught may be several tokens
+        return len(tokenizer(convert(text, tokenizer) if convert else text).input_ids)
 
     @torch.no_grad()
-    def embed(self, text: str) -> Float[Tensor, "1 L E"]:
-        """The text encoder's last hidden states, kept by text. ValueError where the text outgrows its window."""
-        if text not in self._embeddings:
-            window = self.tokenizer.model_max_length
-            ids = self.tokenizer(text, padding="max_length", max_length=window, return_tensors="pt").input_ids
-            if ids.shape[1] > window:
-                # Cutting would take the word for the view, which stands last, and nobody would know.
-                raise ValueError(f"{text!r} has {ids.shape[1]} tokens and the prior reads {window}; shorten the prompt")
-            self._embeddings[text] = self.text_encoder(ids.to(self.device)).last_hidden_state
-        return self._embeddings[text]
+    def embed(self, text: str, *, negative: bool = False) -> Embedding:
+        """One row of what the text encoders say of the text, kept by text."""
+        key = (text, negative)
+        if key not in self._embeddings:
+            with self.encoders_here():
+                said = self.family.embed(text, negative)
+            extras = {name: value.to(self.unet.dtype) for name, value in said.extras.items()}
+            self._embeddings[key] = Embedding(said.tokens.to(self.unet.dtype), extras=extras)
+        return self._embeddings[key]
+
+    @contextmanager
+    def encoders_here(self) -> Iterator[None]:
+        """The text encoders on the device while something is encoded; elsewhere they would only take its memory."""
+        parts = self.family.pipeline.components
+        encoders = [part for name, part in parts.items() if name.startswith("text_encoder") and part is not None]
+        moved = [encoder for encoder in encoders if encoder.device != self.device]
+        for encoder in moved:
+            encoder.to(self.device)
+        yield
+        for encoder in moved:
+            encoder.to("cpu")
 
     def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
         """Scaled latents of the mode, differentiable; pictures of another size are resized to the prior's own."""
-        pixels = images.permute(0, 3, 1, 2).to(self.unet.dtype) * 2.0 - 1.0
+        return encoded(images, self._encode, self.portions)
+
+    def _encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
+        pixels = images.permute(0, 3, 1, 2).to(self.vae.dtype) * 2.0 - 1.0
         if pixels.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             pixels = interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         output = self.vae.encode(pixels)
-        latents = output.latents if isinstance(self.vae, AutoencoderTiny) else output.latent_dist.mode()
-        return (latents - self._shift) * self._scale
+        if "latent_dist" in output:
+            latents = output.latent_dist.mode()
+        else:
+            latents = output.latents if isinstance(self.vae, AutoencoderTiny) else output.latent
+        shift, scale = self._shift_and_scale(latents)
+        return ((latents - shift) * scale).to(images.dtype)
 
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
         """Pictures, not clamped."""
-        pixels = self.vae.decode(latents / self._scale + self._shift).sample
-        return pixels.permute(0, 2, 3, 1) * 0.5 + 0.5
+        if torch.is_grad_enabled() and latents.requires_grad:
+            return self._decode(latents)
+        return self.portions.apply(lambda rows: self._decode(latents[rows]), len(latents))
+
+    def _decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
+        shift, scale = self._shift_and_scale(latents)
+        pixels = self.vae.decode((latents / scale + shift).to(self.vae.dtype)).sample
+        return pixels.permute(0, 2, 3, 1).to(latents.dtype) * 0.5 + 0.5
 
     @torch.no_grad()
     def predict(
         self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding
     ) -> Prediction:
-        value = self.unet(
-            latents, timesteps, encoder_hidden_states=embedding.tokens, class_labels=embedding.cameras
-        ).sample
+        x = latents.to(self.unet.dtype)
+        value = self.portions.apply(
+            lambda rows: self.family.answer(x[rows], timesteps[rows], embedding[rows]), len(latents)
+        )
         alpha, sigma = self.schedule.at(timesteps, latents)
-        return Prediction(self.kind, value, latents, alpha, sigma)
+        return Prediction(self.family.kind, value.to(latents.dtype), latents, alpha, sigma)
 
     def student(self, rank: int) -> Student:
-        """A LoRA of this rank on the UNet's attention, told the cameras; made once."""
+        """A LoRA of this rank on the UNet's attention, told the cameras; made once. ValueError without a UNet."""
+        if not isinstance(self.unet, UNet2DConditionModel):
+            raise ValueError(f"a student can be made of a UNet only, and this prior is a {type(self.unet).__name__}")
         if rank not in self._students:
             from splatdream.priors.student import LoRAStudent  # peft takes a while, and few rules want it
 
-            self._students[rank] = LoRAStudent(self.unet, self.kind, self.schedule, rank)
+            self._students[rank] = LoRAStudent(self.family, rank)
         return self._students[rank]
 
-    @property
-    def _scale(self) -> float:
-        return self.vae.config.scaling_factor
+    def _shift_and_scale(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """What is taken from raw latents, and what they are then multiplied by; some models scale every channel."""
+        config = self.vae.config
+        means, deviations = config.get("latents_mean"), config.get("latents_std")
+        if means is None or deviations is None:
+            return config.get("shift_factor") or 0.0, config.scaling_factor
+        shift, deviation = (latents.new_tensor(values).reshape(1, -1, 1, 1) for values in (means, deviations))
+        return shift, config.scaling_factor / deviation
 
-    @property
-    def _shift(self) -> float:
-        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+def mixed(texts: dict[str, Embedding], shares: dict[str, float]) -> Embedding:
+    """The embeddings of the prompt with each word for a view, by their shares."""
+    names = texts[next(iter(shares))].extras
+    tokens = sum_of(share * texts[word].tokens for word, share in shares.items())
+    extras = {name: sum_of(share * texts[word].extras[name] for word, share in shares.items()) for name in names}
+    return Embedding(tokens, extras=extras)
+
+
+def sum_of(terms: Iterator[Tensor]) -> Tensor:
+    return reduce(add, terms)
+
+
+def spread(row: Embedding, count: int, cameras: Float[Tensor, "B 16"] | None) -> Embedding:
+    """One row for every view."""
+    every = row[[0] * count]
+    return Embedding(every.tokens, cameras, every.extras)

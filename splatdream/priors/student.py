@@ -5,6 +5,7 @@ that the UNet is never touched and a run's state holds everything.
 """
 
 import copy
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,7 +17,7 @@ from torch.nn.functional import silu
 
 from splatdream.cameras import Cameras, camera_vectors
 from splatdream.contracts import Embedding
-from splatdream.schedule import Kind, Prediction, Schedule
+from splatdream.schedule import Prediction
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
@@ -24,7 +25,8 @@ _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 class LoRAStudent:
     """What ProlificDreamer (Wang et al. 2023) trains beside the prior."""
 
-    def __init__(self, unet: UNet2DConditionModel, kind: Kind, schedule: Schedule, rank: int) -> None:
+    def __init__(self, family: Any, rank: int) -> None:
+        unet: UNet2DConditionModel = family.network
         shared = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
         twin = copy.deepcopy(unet, shared)  # new modules around the same tensors
         ear = _CameraEmbedding(unet.class_embedding, unet.time_embedding.linear_2.out_features)
@@ -33,8 +35,7 @@ class LoRAStudent:
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_ATTENTION)
         self._unet = inject_adapter_in_model(config, twin, low_cpu_mem_usage=True)
         self._shapes = {name: value.shape for name, value in self._unet.named_parameters() if value.is_meta}
-        self._kind: Kind = kind
-        self._schedule = schedule
+        self._family = family
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Random first layers and zero last ones: the sum of both changes is zero."""
@@ -57,10 +58,10 @@ class LoRAStudent:
         seen = camera_vectors(cameras).to(latents)
         if embedding.cameras is not None:
             seen = torch.cat([seen, embedding.cameras], dim=1)
-        told = {"encoder_hidden_states": embedding.tokens, "class_labels": seen}
+        told = self._family.told(embedding) | {"class_labels": seen}
         value = functional_call(self._unet, weights, (latents, timesteps), told).sample
-        alpha, sigma = self._schedule.at(timesteps, latents)
-        return Prediction(self._kind, value, latents, alpha, sigma)
+        alpha, sigma = self._family.schedule.at(timesteps, latents)
+        return Prediction(self._family.kind, value, latents, alpha, sigma)
 
 
 class _CameraEmbedding(nn.Module):

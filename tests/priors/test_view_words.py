@@ -93,11 +93,13 @@ def test_perp_neg_reaches_the_prior_as_mixtures_and_weighted_words(folder) -> No
     azimuths = [0.0, pi / 4, pi / 2, pi]
     cameras = orbit(8, 32)[[0, 1, 2, 4]]
     condition = prior.condition("a red mug", "blurry", cameras)
-    front, side = (prior.embed(f"a red mug, {word} view") for word in ("front", "side"))
+    front, side = (prior.embed(f"a red mug, {word} view").tokens for word in ("front", "side"))
     torch.testing.assert_close(condition.cond.tokens[1:2], 0.5 * front + 0.5 * side)
     assert len(condition.negatives) == 2
     for negative, word in zip(condition.negatives, ("front", "side"), strict=True):
-        torch.testing.assert_close(negative.embedding.tokens, prior.embed(f"a red mug, {word} view").expand(4, -1, -1))
+        torch.testing.assert_close(
+            negative.embedding.tokens, prior.embed(f"a red mug, {word} view").tokens.expand(4, -1, -1)
+        )
         expected = [PerpNeg()(azimuth, radians(15)).negatives[word] for azimuth in azimuths]
         assert negative.weights.tolist() == pytest.approx(expected, rel=1e-4)
     single = prior.condition("a red mug", "blurry", cameras[3])
@@ -114,7 +116,7 @@ def test_views_that_are_only_named_have_no_negatives(folder) -> None:
         prior = DiffusionPrior.load(folder, view_words=words)
         condition = prior.condition("a red mug", "", cameras)
         assert condition.negatives == ()
-        assert torch.equal(condition.cond.tokens[:1], prior.embed(text))
+        assert torch.equal(condition.cond.tokens[:1], prior.embed(text).tokens)
 
 
 @pytest.mark.parametrize(

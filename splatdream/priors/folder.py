@@ -1,0 +1,116 @@
+"""A folder of diffusers' layout: `model_index.json` says which pipeline it is and of which class each part.
+
+Only safetensors are read, nothing is unpickled and no code of the folder is run. What is wrong with a part is said when
+the part is loaded: weights that are missing, too many, of other shapes, unreadable or not finite.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+
+REFETCH = "fetch or copy the folder again"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Weights come in `dtype`; copies in half precision (`*.fp16.safetensors`) serve where that is asked for."""
+
+    path: Path
+    dtype: torch.dtype
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """FileNotFoundError or ValueError where the folder is no pipeline."""
+        path = self.path / "model_index.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} is no diffusers folder: it has no model_index.json")
+        index = self.json(path)
+        if "_class_name" not in index:
+            raise ValueError(f"{path} names no pipeline: it has no _class_name")
+        return index
+
+    def holds(self, part: str) -> bool:
+        """Whether the pipeline has this part, and the folder its files."""
+        return bool((self.index.get(part) or [None])[-1]) and (self.path / part).is_dir()
+
+    def config(self, part: str, name: str = "config.json") -> dict[str, Any]:
+        """A part's own JSON."""
+        path = self.path / part / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} is not complete: {part}/{name} is missing; {REFETCH}")
+        return self.json(path)
+
+    def json(self, path: Path) -> dict[str, Any]:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); {REFETCH}") from error
+
+    def scheduler(self) -> dict[str, Any]:
+        return self.config("scheduler", "scheduler_config.json")
+
+    def class_name(self, part: str, *allowed: str) -> str:
+        """The class that the index names for a part. ValueError for one that is not allowed."""
+        name = (self.index.get(part) or [None, None])[-1]
+        if name not in allowed:
+            kind = self.index["_class_name"]
+            raise ValueError(f"{self.path}: the {part} of a {kind} must be {' or '.join(allowed)}, not {name}")
+        return name
+
+    def model(self, part: str, *classes: Any) -> Any:
+        """A frozen network, one of these classes of diffusers or transformers."""
+        name = self.class_name(part, *(each.__name__ for each in classes))
+        cls = next(each for each in classes if each.__name__ == name)
+        self.config(part)
+        options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+        options |= {"dtype": self.dtype, "variant": self.variant(part)}
+        try:
+            model, info = cls.from_pretrained(self.path / part, **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{self.path / part} is no {name}: {first_line(error)}; {REFETCH}") from error
+        self.check(part, model, info)
+        return model.requires_grad_(False).eval()
+
+    def variant(self, part: str) -> str | None:
+        """ "fp16" where the copy in half precision shall be read. FileNotFoundError where nothing can be."""
+        weights = [path.name for path in (self.path / part).glob("*.safetensors*")]
+        halves = [name for name in weights if ".fp16" in name]
+        if not weights:
+            raise FileNotFoundError(
+                f"{self.path / part} has no .safetensors; weights in other files could run code and are never opened"
+            )
+        return "fp16" if halves and (self.dtype != torch.float32 or len(halves) == len(weights)) else None
+
+    def check(self, part: str, model: torch.nn.Module, info: dict[str, Any]) -> None:
+        """ValueError for weights that are missing, unknown, of another shape or not finite."""
+        said = {
+            "lacks": sorted(info["missing_keys"]),
+            # Old CLIP files hold a table of 0, 1, 2...
+            "has, and should not,": sorted(k for k in info["unexpected_keys"] if not k.endswith("position_ids")),
+            "has, in another shape,": sorted(key[0] for key in info["mismatched_keys"]),
+        }
+        for problem, names in said.items():
+            if names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise ValueError(f"{self.path / part} {problem} {names[0]}{more}; is it the right model?")
+        for name, value in model.named_parameters():
+            if not bool(value.sum(dtype=torch.float32).isfinite()):
+                raise ValueError(f"{self.path / part}: the weight {name} is not finite; {REFETCH}")
+
+    def tokenizer(self, part: str) -> Any:
+        cls = getattr(transformers, (self.index.get(part) or [None, ""])[-1] or "", transformers.AutoTokenizer)
+        try:
+            return cls.from_pretrained(self.path / part, local_files_only=True)
+        except Exception as error:  # whatever a tokenizer's many readers raise for files that are not there
+            raise ValueError(f"{self.path / part} holds no tokenizer ({first_line(error)}); {REFETCH}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an error of a library, which may be a page."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".;: ")
