@@ -10,6 +10,7 @@ import typer
 import splatdream
 from splatdream_cli.cache import cache, use_cache
 from splatdream_cli.console import stdout
+from splatdream_cli.doctor import doctor
 from splatdream_cli.export import export
 from splatdream_cli.generate import generate, resume
 from splatdream_cli.look import info, render
@@ -50,6 +51,7 @@ app.command("list")(list_parts)
 app.command()(words)
 app.command()(cite)
 app.add_typer(cache, name="cache")
+app.command()(doctor)
 
 
 def main() -> None:

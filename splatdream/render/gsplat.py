@@ -4,6 +4,8 @@ gsplat is imported at the first call, never before: on a machine with a CUDA com
 starts a build of many minutes. Its backward adds with atomics, so gradients differ in the last bits from run to run.
 """
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +15,7 @@ from splatdream.contracts import Render
 from splatdream.render import BLUR, FAR, NEAR
 from splatdream.render._check import check
 from splatdream.render.dense import colours
+from splatdream.render.gsplat_build import one_at_a_time
 from splatdream.splats import Splats
 
 
@@ -76,12 +79,19 @@ def rasterizer():
     """`gsplat.rasterization`, or a RuntimeError that says what is missing."""
     if not torch.cuda.is_available():
         raise RuntimeError("gsplat needs a CUDA device and torch finds none; the renderer cpu needs none.")
-    import gsplat
-    from gsplat.cuda import _backend
-
-    if _backend._C is None:
+    if compiled() is None:
         raise RuntimeError(
             "gsplat has no compiled kernels here: it needs the CUDA toolkit (nvcc) to build them at first use, "
             "or one of its prebuilt wheels (https://docs.gsplat.studio/whl)."
         )
+    import gsplat
+
     return gsplat.rasterization
+
+
+@cache
+def compiled():
+    """gsplat's compiled kernels or None; the first call on a machine builds them, while others wait."""
+    with one_at_a_time():
+        from gsplat.cuda import _backend
+    return _backend._C
