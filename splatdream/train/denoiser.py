@@ -8,7 +8,8 @@ nothing.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from splatdream.export.atomic import atomic_write
+from splatdream.priors.multi_view import VIEWS, teach_views
 from splatdream.schedule import Schedule
 from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.follow import step_seed
@@ -77,11 +79,18 @@ class Denoiser(nn.Module):
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.unet = new_unet()
+        teach_views(self.unet)
         self.text_encoder = new_text_encoder(tokenizer)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor, cameras: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor, cameras: Tensor, views: int = 1) -> Tensor:
         words = self.text_encoder(ids).last_hidden_state
-        return self.unet(latents, timesteps, encoder_hidden_states=words, class_labels=cameras).sample
+        return self.unet(
+            latents,
+            timesteps,
+            encoder_hidden_states=words,
+            class_labels=cameras,
+            cross_attention_kwargs={"views": views},
+        ).sample
 
     @torch.no_grad()
     def expect(self, cameras: Float[Tensor, "S 16"]) -> None:
@@ -99,7 +108,10 @@ class Denoiser(nn.Module):
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the denoiser learns from: latents of S pictures, the token ids of their captions, their cameras."""
+    """What the denoiser learns from: latents of S pictures, the token ids of their captions, their cameras.
+
+    Each VIEWS pictures in turn show one object.
+    """
 
     latents: Float[Tensor, "S C h w"]
     ids: Int[Tensor, "S window"]
@@ -112,35 +124,48 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Exercise:
-    """Noisy latents and the v that they hide."""
+    """Noisy latents and the v that they hide; each `views` rows in turn show one object and are seen together."""
 
     x_t: Float[Tensor, "B C h w"]
     v: Float[Tensor, "B C h w"]
     timesteps: Int[Tensor, " B"]
     ids: Int[Tensor, "B window"]
     cameras: Float[Tensor, "B 16"]
+    views: int = 1
 
-    def loss(self, model: Denoiser, rows: slice = slice(None)) -> Float[Tensor, ""]:
-        """The mean squared error of v over the chosen rows."""
-        x_t = self.x_t[rows].contiguous(memory_format=torch.channels_last)
-        return (model(x_t, self.timesteps[rows], self.ids[rows], self.cameras[rows]) - self.v[rows]).square().mean()
+    def part(self, k: int, count: int) -> "Exercise":
+        """The k-th of `count` parts, which leave groups of views whole."""
+        rows = torch.arange(len(self.x_t)).reshape(-1, self.views)[k::count].flatten()
+        tensors = (self.x_t, self.v, self.timesteps, self.ids, self.cameras)
+        return Exercise(*(tensor[rows] for tensor in tensors), views=self.views)
+
+    def loss(self, model: Denoiser) -> Float[Tensor, ""]:
+        """The mean squared error of v."""
+        x_t = self.x_t.contiguous(memory_format=torch.channels_last)
+        return (model(x_t, self.timesteps, self.ids, self.cameras, self.views) - self.v).square().mean()
 
     def to(self, device: torch.device) -> "Exercise":
-        return Exercise(*(getattr(self, field.name).to(device) for field in fields(self)))
+        tensors = (self.x_t, self.v, self.timesteps, self.ids, self.cameras)
+        return Exercise(*(tensor.to(device) for tensor in tensors), views=self.views)
 
 
-def draw_exercise(lessons: Lessons, schedule: Schedule, batch: int, generator: torch.Generator) -> Exercise:
+def draw_exercise(
+    lessons: Lessons, schedule: Schedule, batch: int, generator: torch.Generator, views: int = 1
+) -> Exercise:
     """A random batch at stratified random timesteps, with density proportional to t squared.
 
-    A tenth of the cameras is withheld (zeros), so that the prior also serves who has none.
+    `views` rows in turn, of one object, share a timestep. A tenth of the cameras, whole groups of them, is withheld
+    (zeros), so that the prior also serves who has none.
     """
-    rows = torch.randint(len(lessons.latents), (batch,), generator=generator)
+    groups = batch // views
+    first = torch.randint(len(lessons.latents) // views, (groups,), generator=generator) * views
+    rows = (first[:, None] + torch.arange(views)).flatten()
     latents = lessons.latents[rows]
-    strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    strata = (torch.arange(groups) + torch.rand(groups, generator=generator)) / groups
     # The noisy half is drawn seven times as often as the clean one: there words and camera decide.
-    timesteps = (strata ** (1 / 3) * len(schedule)).long().clamp_max(len(schedule) - 1)
+    timesteps = (strata ** (1 / 3) * len(schedule)).long().clamp_max(len(schedule) - 1).repeat_interleave(views)
     noise = torch.randn(latents.shape, generator=generator)
-    told = torch.rand(batch, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE
+    told = (torch.rand(groups, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE).repeat_interleave(views, 0)
     alpha, sigma = schedule.at(timesteps, latents)
     return Exercise(
         x_t=schedule.add_noise(latents, noise, timesteps),
@@ -148,6 +173,7 @@ def draw_exercise(lessons: Lessons, schedule: Schedule, batch: int, generator: t
         timesteps=timesteps,
         ids=lessons.ids[rows],
         cameras=told * lessons.cameras[rows],
+        views=views,
     )
 
 
@@ -187,21 +213,23 @@ class DenoiserRun:
         return falling_rate(self.step, self.total, peak=self.rate, warmup=200, floor=0.03)
 
     def train(self, lessons: Lessons, batch: int, seed: int) -> Iterator[tuple[int, float]]:
-        """Yields (step, loss) until `total`."""
+        """Yields (step, loss) until `total`; half of each batch are views alone, half groups of views."""
         device, generator = next(self.model.parameters()).device, torch.Generator()
         with team(device) as together:
             while self.step < self.total:
                 generator.manual_seed(step_seed(seed, self.step))
-                exercise = draw_exercise(lessons, self.schedule, batch, generator).to(device)
+                draw = partial(draw_exercise, lessons, self.schedule, batch // 2, generator)
+                alone, joined = draw().to(device), draw(views=VIEWS).to(device)
                 self.optimiser.param_groups[0]["lr"] = self.rate_now()
-                loss = mean_gradients(
-                    together, lambda k, count, drawn=exercise: drawn.loss(self.model, slice(k, None, count)), self.model
-                )
+                loss = mean_gradients(together, partial(self._loss, alone, joined), self.model)
                 nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 self.optimiser.step()
                 self.step += 1
                 self._average()
                 yield self.step, loss
+
+    def _loss(self, alone: Exercise, joined: Exercise, k: int, count: int) -> Tensor:
+        return (alone.part(k, count).loss(self.model) + joined.part(k, count).loss(self.model)) / 2
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -214,7 +242,7 @@ class DenoiserRun:
 def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, device: str = "cpu") -> Lessons:
     """Raw latents, in half precision and kept beside each shard, with captions and cameras.
 
-    Pictures whose captions hold a word that the tokenizer lacks are left out. Kept latents carry the autoencoder's
+    Objects whose captions hold a word that the tokenizer lacks are left out. Kept latents carry the autoencoder's
     fingerprint in their name, so that another one's are never taken for them.
     """
     mark = fingerprint(vae)
@@ -228,7 +256,7 @@ def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, de
             with atomic_write(stored) as file:
                 np.save(file, torch.cat(coded).numpy())
         words = tokens(tokenizer, pictures.captions)
-        known = words.ne(SPECIAL.index("<unk>")).all(1)
+        known = words.ne(SPECIAL.index("<unk>")).reshape(-1, VIEWS * words.shape[1]).all(1).repeat_interleave(VIEWS)
         latents.append(torch.from_numpy(np.load(stored))[known])
         ids.append(words[known])
         cameras.append(torch.from_numpy(pictures.cameras)[known])

@@ -15,9 +15,9 @@ from splatdream.corpus.kinds import KINDS
 from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.export.atomic import atomic_write
+from splatdream.priors.multi_view import VIEWS
 from splatdream.train.degrade import degrade
 
-VIEWS_PER_SCENE = 2
 EMPTY_SHARE, VIEW_SHARE, DEGRADED_SHARE = 0.10, 0.80, 0.08
 
 
@@ -47,12 +47,12 @@ def make_pictures(count: int, size: int, seed: int, kinds: Sequence[str] = tuple
     generator = torch.Generator().manual_seed(seed)
     sampler = CameraSampler()
     images, captions, seen = [], [], []
-    for _ in range(-(-count // VIEWS_PER_SCENE)):
+    for _ in range(-(-count // VIEWS)):
         scene = training_scene(rng, kinds)
-        cameras = sampler(VIEWS_PER_SCENE, size, generator)
-        backgrounds = random_backgrounds(VIEWS_PER_SCENE, generator)
+        cameras = sampler(VIEWS, size, generator)
+        backgrounds = random_backgrounds(VIEWS, generator)
         drawn = render_truth(build(scene), cameras).over(backgrounds[:, None, None])
-        for k in range(VIEWS_PER_SCENE):
+        for k in range(VIEWS):
             spoiled = str(rng.choice(DEGRADATIONS)) if rng.random() < DEGRADED_SHARE else None
             image = drawn[k] if spoiled is None else degrade(drawn[k], spoiled, generator)
             azimuth, elevation = float(cameras.azimuths[k]), float(cameras.elevations[k])

@@ -8,10 +8,11 @@ import tiny
 import torch
 
 from splatdream.corpus.captions import DEGRADATIONS, vocabulary
+from splatdream.schedule import Schedule
 from splatdream.train import denoiser
 from splatdream.train.autoencoder import CROP, random_crops
 from splatdream.train.degrade import degrade
-from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons
+from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons, draw_exercise
 from splatdream.train.follow import restore, state_of
 from splatdream.train.judges import JudgeRun
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
@@ -73,17 +74,32 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
     latents = torch.randn(8, tiny.LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(0))
     lessons = Lessons(latents, tokens(tokenizer, ["a red mug"] * 8), torch.randn(8, 16))
     whole = DenoiserRun.new(tokenizer, 4, 0)
-    losses = [loss for _, loss in whole.train(lessons, 4, 0)]
+    losses = [loss for _, loss in whole.train(lessons, 8, 0)]
     half = DenoiserRun.new(tokenizer, 4, 0)
-    for step, _ in half.train(lessons, 4, 0):
+    for step, _ in half.train(lessons, 8, 0):
         if step == 2:
             break
     resumed = DenoiserRun.new(tokenizer, 4, 1)
     restore(resumed, state_of(half))
-    assert [loss for _, loss in resumed.train(lessons, 4, 0)] == losses[2:]
+    assert [loss for _, loss in resumed.train(lessons, 8, 0)] == losses[2:]
     assert isinstance(resumed.model, Denoiser)
     for one, other in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_group_of_views_shows_one_object_at_one_timestep() -> None:
+    lessons = Lessons(
+        torch.arange(16.0).reshape(16, 1, 1, 1), torch.arange(16)[:, None], torch.arange(16.0)[:, None] * torch.ones(16)
+    )
+    schedule = Schedule.from_alphas_cumprod(denoiser.new_scheduler().alphas_cumprod)
+    exercise = draw_exercise(lessons, schedule, 12, torch.Generator().manual_seed(0), views=4)
+    scenes, timesteps = exercise.ids.reshape(3, 4) // 4, exercise.timesteps.reshape(3, 4)
+    assert torch.equal(exercise.ids.reshape(3, 4) % 4, torch.arange(4).expand(3, 4))
+    assert bool((scenes == scenes[:, :1]).all())
+    assert bool((timesteps == timesteps[:, :1]).all())
+    parts = [exercise.part(k, 2) for k in range(2)]
+    assert [len(part.x_t) for part in parts] == [8, 4]
+    assert torch.equal(torch.cat([part.ids for part in parts]), exercise.ids.reshape(3, 4)[[0, 2, 1]].reshape(-1, 1))
 
 
 def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:

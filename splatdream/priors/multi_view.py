@@ -1,0 +1,44 @@
+"""Several views of one object in one picture of the mind: self-attention that looks into all of them.
+
+MVDream (Shi et al. 2023): the weights are those of the single view; only the tokens that attend to one another become
+those of a whole group of views.
+"""
+
+from typing import Any
+
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from jaxtyping import Float
+from torch import Tensor
+
+VIEWS = 4
+"""Views of one object in a group, as many as MVDream has."""
+
+
+def teach_views(unet: Any) -> None:
+    """Lets a UNet of diffusers take `cross_attention_kwargs={"views": n}`; without it, nothing changes."""
+    unet.set_attn_processor(ViewsAttention())
+
+
+class ViewsAttention:
+    """An attention processor of diffusers; `cross_attention_kwargs={"views": 4}` joins each four rows of the batch.
+
+    With `views` 1, and where the views attend to words, it is the stock processor.
+    """
+
+    def __init__(self) -> None:
+        self.plain = AttnProcessor2_0()
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Float[Tensor, "B S E"],
+        encoder_hidden_states: Tensor | None = None,
+        *args,
+        views: int = 1,
+        **kwargs,
+    ) -> Float[Tensor, "B S E"]:
+        if views == 1 or encoder_hidden_states is not None:
+            return self.plain(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
+        rows, places, width = hidden_states.shape
+        joined = hidden_states.reshape(rows // views, views * places, width)
+        return self.plain(attn, joined, None, *args, **kwargs).reshape(rows, places, width)
