@@ -12,9 +12,10 @@ from splatdream_cli.cache import cache, use_cache
 from splatdream_cli.console import stdout
 from splatdream_cli.doctor import doctor
 from splatdream_cli.export import export
-from splatdream_cli.generate import generate, resume
+from splatdream_cli.generate import generate
 from splatdream_cli.look import info, render
 from splatdream_cli.playground import playground
+from splatdream_cli.resume import resume
 from splatdream_cli.tables import cite, list_parts, words
 
 app = typer.Typer(

@@ -23,6 +23,7 @@ from splatdream.priors.hub import fetch, offer
 from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
 from splatdream_cli.console import Refused, duration, refusing, sentence, shown_command, size, somebody_there, stderr
+from splatdream_cli.kernels import prepare_kernels
 
 ROW_BYTES = 4 * 62
 """One Gaussian of degree 3 in a PLY."""
@@ -113,7 +114,7 @@ def check_output(output: Path, folder: Path, force: bool) -> None:
     owner = runs.holder(folder)
     if owner:
         raise Refused(f"{folder} is in use by {owner}; wait for it, or choose another output")
-    if (folder / runs.STATE).exists() and not force:
+    if broken_off(folder) and not force:
         raise Refused(f"{folder} holds a run that was broken off; --force begins anew{resume_hint(folder)}")
 
 
@@ -134,8 +135,13 @@ def check_target(path: Path, force: bool, hint: str = "") -> None:
         raise Refused(f"nothing can be written in {parent}: {(error.strerror or str(error)).lower()}") from error
 
 
+def broken_off(folder: Path) -> bool:
+    """Whether a run in the folder can be resumed."""
+    return (folder / runs.RECIPE).is_file() and not runs.finished(folder)
+
+
 def resume_hint(folder: Path) -> str:
-    if not (folder / runs.STATE).exists():
+    if not broken_off(folder):
         return ""
     return f", {shown_command('splatdream', 'resume', folder)} goes on with it"
 
@@ -184,6 +190,8 @@ def check_parts(recipe: Recipe) -> Recipe:
     needed = RENDERER_DEVICES.get(renderer, device.type)
     if needed != device.type:
         raise Refused(f"the renderer {renderer!r} needs device {needed!r}, not {str(device)!r}; 'dense' takes any")
+    if renderer == "gsplat":
+        prepare_kernels()
     return recipe.replace(device=str(device), renderer=renderer)
 
 

@@ -1,9 +1,10 @@
 """A run's state in one safetensors file: what is needed to go on bit for bit, and nothing that is executed on reading.
 
 Tensors are named `splats.means`, `optimiser.exp_avg.means`, `densifier.*`, `rule.*`, `generators.cameras`; the step,
-the recipe and the generators' devices travel in the header as JSON.
+the pace, the recipe and the generators' devices travel in the header as JSON, with a checksum of all.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from splatdream.optim import SplatOptimiser
 from splatdream.recipe import Recipe
 from splatdream.splats import Splats
 
-FORMAT = "splatdream state 1"
+FORMAT = "splatdream state 2"
 
 
 def snapshot(state: State) -> State:
@@ -45,16 +46,18 @@ def save_state(state: State, path: str | Path, recipe: Recipe) -> None:
         "format": FORMAT,
         "splatdream": __version__,
         "step": state.step,
+        "pace": state.pace,
         "recipe": asdict(recipe),
         "has_rule": state.rule is not None,
         "generators": {name: str(value.device) for name, value in state.generators.items()},
     }
+    text = json.dumps(header)
     with atomic_write(path) as file:
-        file.write(save(alone, metadata={"splatdream": json.dumps(header)}))
+        file.write(save(alone, metadata={"splatdream": text, "sha256": checksum(text, alone)}))
 
 
 def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State:
-    """The state in a file, on `device`. ValueError, saying why, for a file that is cut short or is no state."""
+    """The state in a file, on `device`. ValueError, saying why, for a file that is damaged or is no state."""
     header, tensors = _read(Path(path))
     try:
         return State(
@@ -64,8 +67,9 @@ def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State
             rule=_under("rule", tensors, device) if header["has_rule"] else None,
             generators=_generators(header["generators"], _under("generators", tensors, "cpu")),
             step=header["step"],
+            pace=header["pace"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} lacks a part of the state: {error}") from error
 
 
@@ -75,11 +79,24 @@ def load_recipe(path: str | Path) -> Recipe:
         return Recipe.from_table(_header(path, file.metadata())["recipe"], path)
 
 
+def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a header's text and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _opened(path) as file:
-        header = _header(path, file.metadata())
+        metadata = file.metadata()
+        header = _header(path, metadata)
         # Copied, since the file is a memory map and Windows could not replace it while one is alive.
-        return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if metadata.get("sha256") != checksum(metadata["splatdream"], tensors):
+        raise ValueError(f"{path} is damaged: its checksum is wrong")
+    return header, tensors
 
 
 def _opened(path: Path):

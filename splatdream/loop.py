@@ -4,7 +4,7 @@
 continues as if it had never stopped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import radians
@@ -44,7 +44,7 @@ ASIDE = radians(10)
 
 @dataclass(frozen=True)
 class State:
-    """Everything that changes during a run, after `step` finished steps."""
+    """Everything that changes during a run, after `step` finished steps; `pace` is a factor on every learning rate."""
 
     splats: Splats
     optimiser: SplatOptimiser
@@ -52,6 +52,7 @@ class State:
     rule: RuleState
     generators: dict[str, torch.Generator]
     step: int = 0
+    pace: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def dream(
 ) -> Iterator[Step]:
     """Optimises a cloud towards the recipe's prompt, one step a turn, until its steps are done.
 
-    Parts given as objects win over the recipe's names. FloatingPointError names the step and the parameter whose
-    gradient is not finite.
+    Parts given as objects win over the recipe's names. FloatingPointError names the step and what in it is not finite.
     """
     device = pick_device(recipe)
     rule, prior, ladder = chosen(recipe, device, prior, distiller, timesteps)
@@ -91,7 +91,11 @@ def dream(
     growth: Densifier = densifier or configured("densifier", recipe.densify)
     state = state or begin(recipe, prior, rule, growth, splats, device)
     while state.step < recipe.steps:
-        yield (step := turn(recipe, state, prior, draw, rule, growth, ladder))
+        try:
+            step = turn(recipe, state, prior, draw, rule, growth, ladder)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {state.step}: {error}") from error
+        yield step
         state = step.state
 
 
@@ -155,18 +159,21 @@ def turn(
     view = ask(latents=latents, images=render.images, cameras=cameras, backgrounds=backgrounds)
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
     gradient = clipped(recipe, gradient, progress)
+    check_finite({"the encoding": latents, "the gradient": gradient.latents, "the target": gradient.targets})
     loss = distillation_loss(gradient, latents, render.images)
     (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
-    optimiser = state.optimiser.with_learning_rates(**learning_rates(recipe, progress))
+    rates = {name: state.pace * rate for name, rate in learning_rates(recipe, progress).items()}
+    optimiser = state.optimiser.with_learning_rates(**rates)
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
-    splats, optimiser = moved(optimiser, leaves, state.step)
+    splats, optimiser = optimiser.step(leaves)
     for _ in range(recipe.inner_steps - 1 if gradient.targets is not None else 0):
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
         render = look(cameras)
         loss = distillation_loss(gradient, None, render.images)
         (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
-        splats, optimiser = moved(optimiser, leaves, state.step)
+        splats, optimiser = optimiser.step(leaves)
+    check_finite({f"{name} after its step": value for name, value in splats.parameters().items()})
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
     )
@@ -271,7 +278,9 @@ def regularisation(
     for name, term in terms.items():
         weight = getattr(recipe, name)
         if weight:
-            loss = loss + weight * term()
+            value = weight * term()
+            check_finite({name: value})
+            loss = loss + value
     return loss
 
 
@@ -286,11 +295,11 @@ def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:
     }
 
 
-def moved(optimiser: SplatOptimiser, leaves: Splats, step: int) -> tuple[Splats, SplatOptimiser]:
-    try:
-        return optimiser.step(leaves)
-    except FloatingPointError as error:
-        raise FloatingPointError(f"step {step}: {error}") from error
+def check_finite(values: Mapping[str, Tensor | None]) -> None:
+    """FloatingPointError with the name of the first that holds a NaN or an infinity."""
+    for name, value in values.items():
+        if value is not None and not bool(value.isfinite().all()):
+            raise FloatingPointError(f"{name} is not finite")
 
 
 def residual(gradient: Gradient, view: View) -> float:

@@ -1,12 +1,12 @@
 """A run's folder, NAME.run beside NAME.ply: what was asked, what happened, and what it was made with.
 
-    recipe.toml         written before the first step; `splatdream generate --recipe` repeats the run
+    log.jsonl           one JSON object a line, appended as the run goes on; the first says what the run began with
+    recipe.toml         written next, before the first step; `splatdream generate --recipe` repeats the run
     lock                held by the process at work, with its number; the system frees it when that process dies
-    log.jsonl           one JSON object a line, appended as the run goes on
-    state.safetensors   the last saved state; gone when the run is finished
-    manifest.json       written at the end: versions, machine, weights, timing, result
+    state-*.safetensors the last saved states, by their number of finished steps; gone when the run is finished
+    manifest.json       written at the end: what the run began with, timing, result
 
-All but the log appear complete or not at all.
+All but later lines of the log appear complete or not at all.
 """
 
 import errno
@@ -14,10 +14,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,11 @@ import splatdream
 from splatdream.export.atomic import atomic_write
 from splatdream.recipe import Recipe
 
-RECIPE, LOCK, LOG, STATE, MANIFEST = "recipe.toml", "lock", "log.jsonl", "state.safetensors", "manifest.json"
-PACKAGES = ("torch", "diffusers", "transformers", "numba", "gsplat", "numpy", "safetensors")
+RECIPE, LOCK, LOG, MANIFEST = "recipe.toml", "lock", "log.jsonl", "manifest.json"
+PACKAGES = (
+    *("torch", "diffusers", "transformers", "tokenizers", "peft", "numba", "llvmlite", "gsplat", "numpy"),
+    "safetensors",
+)
 
 
 class Busy(RuntimeError):  # noqa: N818
@@ -39,11 +45,69 @@ def run_folder(output: str | Path) -> Path:
     return Path(output).with_suffix(".run")
 
 
-def begin(folder: Path, recipe: Recipe) -> None:
-    """Makes the folder with its recipe, and takes away what an earlier run left there. Call it with the lock held."""
-    for name in (STATE, MANIFEST, LOG):
-        (folder / name).unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Run:
+    """A run that was begun, as its folder tells it; `origin` holds what else decides its bytes (`origin_of`)."""
+
+    folder: Path
+    recipe: Recipe
+    output: Path
+    checkpoint_every: int
+    origin: dict[str, Any]
+
+
+def folder_of(path: str | Path) -> Path:
+    """The run's folder, for itself or for the output that was asked for."""
+    path = Path(path)
+    return path if path.is_dir() or path.suffix == ".run" else run_folder(path)
+
+
+def begin(folder: Path, recipe: Recipe, output: str, checkpoint_every: int, origin: dict[str, Any]) -> None:
+    """Writes what `read` needs, in place of what an earlier run left there. Call it with the lock held.
+
+    The recipe goes first and comes last: a folder that has one has all.
+    """
+    for path in (folder / RECIPE, folder / MANIFEST, *states(folder).values(), folder / LOG):
+        path.unlink(missing_ok=True)
+    log(folder, "begin", output=output, checkpoint_every=checkpoint_every, origin=origin)
     write_text(folder / RECIPE, recipe.to_toml())
+
+
+def read(path: str | Path) -> Run:
+    """The run in a folder, or of an output. FileNotFoundError or ValueError, saying why, where none was begun."""
+    folder = folder_of(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no run folder {folder}")
+    begun = events(folder, "begin")
+    if not begun or not (folder / RECIPE).is_file():
+        raise ValueError(f"{folder} holds no run: it was broken off before it began, so generate anew")
+    try:
+        name, every, origin = (begun[-1][key] for key in ("output", "checkpoint_every", "origin"))
+    except KeyError as error:
+        raise ValueError(f"{folder / LOG} does not say the run's {error}: it is of another version") from error
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        raise ValueError(f"{folder / LOG} names the output {name!r}, which would lie outside its folder")
+    return Run(folder, Recipe.from_toml(folder / RECIPE), folder.parent / name, int(every), origin)
+
+
+def finished(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def states(folder: Path) -> dict[int, Path]:
+    """The saved states by their number of finished steps, the last first."""
+    numbers = {path: re.fullmatch(r"state-(\d+)", path.stem) for path in folder.glob("state-*.safetensors")}
+    return dict(sorted(((int(match[1]), path) for path, match in numbers.items() if match), reverse=True))
+
+
+def state_path(folder: Path, step: int) -> Path:
+    return folder / f"state-{step:06d}.safetensors"
+
+
+def sweep(run: Run) -> None:
+    """Takes away what a process that was killed while it wrote has left half written. Call it with the lock held."""
+    for path in (*run.folder.glob(".*.tmp"), *run.output.parent.glob(f".{escape(run.output.name)}.*.tmp")):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,8 +126,9 @@ def locked(folder: Path) -> Iterator[None]:
     descriptor = _take(path)
     try:
         note = json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()})
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, note.encode())
+        with suppress(OSError):  # the lock holds without its note, where the disk is full
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, note.encode())
         yield
     finally:
         if os.name == "nt":
@@ -134,8 +199,11 @@ def _owner(path: Path) -> str:
 def log(folder: Path, event: str, **values: Any) -> None:
     """Appends one line."""
     line = json.dumps({"time": now(), "event": event, **values})
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with (folder / LOG).open("ab+") as file:
+        # A process that was killed while it wrote leaves a line without an end.
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            line = f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def events(folder: Path, event: str) -> list[dict[str, Any]]:
@@ -150,31 +218,31 @@ def events(folder: Path, event: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["event"] == event]
 
 
-def finish(folder: Path, recipe: Recipe, output: Path, count: int, prior: Path | None) -> dict[str, Any]:
-    """Writes the manifest, returns it, and removes the state, which nothing needs any more.
-
-    `prior` is the folder of the prior's weights, None where they were an object.
-    """
-    steps = events(folder, "step")
-    seconds = [entry["seconds"] for entry in steps]
+def finish(run: Run, count: int) -> dict[str, Any]:
+    """Writes the manifest, returns it, and removes the states, which nothing needs any more."""
+    recipe, output, resumed = run.recipe, run.output, events(run.folder, "resume")
+    seconds = [entry["seconds"] for entry in events(run.folder, "step")]
     manifest = {
         "prompt": recipe.prompt,
         "seed": recipe.seed,
+        "recipe": asdict(recipe),
+        "checkpoint_every": run.checkpoint_every,
         "result": {"file": output.name, "sha256": sha256(output), "bytes": output.stat().st_size, "gaussians": count},
         "timing": {
-            "started": next((entry["time"] for entry in events(folder, "begin")), None),
+            "started": events(run.folder, "begin")[0]["time"],
             "finished": now(),
-            "sessions": len(events(folder, "begin")) + len(events(folder, "resume")),
+            "sessions": 1 + len(resumed),
             "steps": recipe.steps,
             "seconds": round(sum(seconds), 3),
             "seconds_per_step": round(sorted(seconds)[len(seconds) // 2], 4) if seconds else None,
         },
-        "versions": versions(),
-        "machine": machine(recipe),
-        "prior": {"folder": str(prior), "sha256": weight_hashes(prior)} if prior else None,
+        **run.origin,
+        "changes": sorted({change for entry in resumed for change in entry.get("changes", [])}),
+        "memory": memory(recipe),
     }
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    (folder / STATE).unlink(missing_ok=True)
+    write_text(run.folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    for path in states(run.folder).values():
+        path.unlink(missing_ok=True)
     return manifest
 
 
@@ -184,8 +252,34 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def origin_of(recipe: Recipe, prior: Path) -> dict[str, Any]:
+    """What decides a result beside its recipe: versions, machine, and the weights in the folder `prior`."""
+    return {
+        "versions": versions(),
+        "machine": machine(recipe),
+        "prior": {"folder": str(prior), "sha256": weight_hashes(prior)},
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], name: str = "") -> list[str]:
+    """The leaves in which two origins differ, in words: "versions torch: 2.12.0, now 2.13.0"."""
+    found = []
+    for key in sorted({*then, *now}):
+        old, new, path = then.get(key), now.get(key), f"{name} {key}".strip()
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, path)
+        elif old != new and path != "prior folder":
+            found.append(f"{path}: {old}, now {new}")
+    return found
+
+
 def versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"splatdream": splatdream.__version__, "python": platform.python_version()}
+    """Of this project, with the hash of its source, Python, and the packages that compute."""
+    found: dict[str, str | None] = {
+        "splatdream": splatdream.__version__,
+        "source": source_hash(),
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -194,23 +288,39 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def source_hash() -> str:
+    """SHA-256 of the library's own source."""
+    root, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def machine(recipe: Recipe) -> dict[str, Any]:
-    """What the run ran on; `memory` is the peak of this process in bytes."""
+    """What the run runs on, as far as it can decide a result's last bits."""
     import torch
 
     cuda = recipe.device != "cpu" and torch.cuda.is_available()
     return {
         "platform": platform.platform(),
         "cpu": cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "device": recipe.device,
         "renderer": recipe.renderer,
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda,
-        "memory": peak_memory(),
-        "gpu_memory": torch.cuda.max_memory_allocated() if cuda else None,
     }
+
+
+def memory(recipe: Recipe) -> dict[str, int | None]:
+    """The peaks of this process in bytes."""
+    import torch
+
+    cuda = recipe.device != "cpu" and torch.cuda.is_available()
+    return {"main": peak_memory(), "gpu": torch.cuda.max_memory_allocated() if cuda else None}
 
 
 def cpu_name() -> str:

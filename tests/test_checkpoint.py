@@ -10,7 +10,7 @@ import torch
 from exact import oracle
 from safetensors.torch import save_file
 
-from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
+from splatdream.checkpoint import checksum, load_recipe, load_state, save_state, snapshot
 from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.loop import State, dream
 from splatdream.recipe import Recipe
@@ -108,6 +108,23 @@ def test_a_file_that_was_cut_short_is_called_so(part, state, tmp_path) -> None:
         load_state(path)
 
 
+def test_every_flipped_bit_of_the_header_and_any_of_the_tensors_is_noticed(state, tmp_path) -> None:
+    """But for the blanks that pad the header, which hold nothing."""
+    path = tmp_path / "state"
+    save_state(state, path, RECIPE)
+    content = path.read_bytes()
+    head = 8 + int.from_bytes(content[:8], "little")
+    padding = len(content[:head]) - len(content[:head].rstrip(b" "))
+    draws = torch.randint(8 * (head - padding), (200,), generator=torch.Generator().manual_seed(0))
+    places = [*draws.tolist(), *range(8 * head, 8 * len(content), 1999)]
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"state|damaged|holds"):
+            load_state(path)
+
+
 @pytest.mark.parametrize("content", [b"\x80\x04\x95pickle", b"ply\nformat ascii 1.0\n", os.urandom(200)])
 def test_a_file_of_another_kind_is_called_so(content, tmp_path) -> None:
     (tmp_path / "state").write_bytes(content)
@@ -134,7 +151,8 @@ def edited(path: Path, **changes) -> None:
     with safe_open(path, framework="pt") as file:
         kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         header = json.loads(file.metadata()["splatdream"])
-    save_file(kept, path, metadata={"splatdream": json.dumps(header | changes)})
+    text = json.dumps(header | changes)
+    save_file(kept, path, metadata={"splatdream": text, "sha256": checksum(text, kept)})
 
 
 def test_a_state_of_another_version_is_refused_by_name(state, tmp_path) -> None:

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import splatdream
 from splatdream import runs
 from splatdream.recipe import Recipe
 
 RECIPE = Recipe("a red mug", steps=3, device="cpu", renderer="dense", seed=5)
+ORIGIN = {"versions": {"torch": "1"}, "machine": {"threads": 2}, "prior": {"folder": "/prior", "sha256": {}}}
 
 HOLD = """
 import sys, time
@@ -82,12 +84,64 @@ def test_a_lock_file_without_words_is_still_a_lock(other, tmp_path) -> None:
 
 
 def test_beginning_writes_the_recipe_and_forgets_an_earlier_run(tmp_path) -> None:
-    for name in (runs.STATE, runs.MANIFEST, runs.LOG):
+    for name in ("state-000002.safetensors", runs.MANIFEST, runs.LOG):
         (tmp_path / name).write_text("from before")
     (tmp_path / "notes.txt").write_text("mine")
-    runs.begin(tmp_path, RECIPE)
+    runs.begin(tmp_path, RECIPE, "mug.ply", 10, ORIGIN)
     assert Recipe.from_toml(tmp_path / runs.RECIPE) == RECIPE
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", runs.RECIPE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [runs.LOG, "notes.txt", runs.RECIPE]
+
+
+def test_a_run_that_was_begun_is_read_back_from_its_folder_or_its_output(tmp_path) -> None:
+    folder = tmp_path / "mug.run"
+    folder.mkdir()
+    runs.begin(folder, RECIPE, "mug.ply", 10, ORIGIN)
+    for path in (folder, tmp_path / "mug.ply"):
+        assert runs.read(path) == runs.Run(folder, RECIPE, tmp_path / "mug.ply", 10, ORIGIN)
+
+
+@pytest.mark.parametrize("missing", [runs.LOG, runs.RECIPE])
+def test_a_run_that_died_before_it_had_begun_is_called_so(missing, tmp_path) -> None:
+    runs.begin(tmp_path, RECIPE, "mug.ply", 10, ORIGIN)
+    (tmp_path / missing).unlink()
+    with pytest.raises(ValueError, match="broken off before it began, so generate anew"):
+        runs.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../mug.ply", "/etc/mug.ply", "..", "", "a/b.ply", 3])
+def test_a_log_cannot_send_the_result_out_of_its_folder(name, tmp_path) -> None:
+    runs.begin(tmp_path, RECIPE, "mug.ply", 10, ORIGIN)
+    runs.log(tmp_path, "begin", output=name, checkpoint_every=10, origin=ORIGIN)
+    with pytest.raises(ValueError, match="outside its folder"):
+        runs.read(tmp_path)
+
+
+def test_states_are_found_by_their_number_the_last_first(tmp_path) -> None:
+    for name in ("state-000009", "state-1000000", "state-000010", "state-x", "state-"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert list(runs.states(tmp_path)) == [1000000, 10, 9]
+    assert runs.states(tmp_path)[9] == runs.state_path(tmp_path, 9)
+
+
+def test_sweeping_takes_only_what_writing_left(tmp_path) -> None:
+    folder = tmp_path / "a[1].run"
+    folder.mkdir()
+    runs.begin(folder, RECIPE, "a[1].ply", 10, ORIGIN)
+    for path in (folder / ".state-000001.safetensors.abcd.tmp", tmp_path / ".a[1].ply.abcd.tmp"):
+        path.touch()
+    others = [tmp_path / ".b.ply.abcd.tmp", tmp_path / ".a1.ply.abcd.tmp", tmp_path / "a[1].ply"]
+    for path in others:
+        path.touch()
+    runs.sweep(runs.read(folder))
+    assert sorted(path.name for path in folder.iterdir()) == [runs.LOG, runs.RECIPE]
+    assert all(path.exists() for path in others)
+
+
+def test_origins_are_compared_leaf_by_leaf() -> None:
+    then = {"versions": {"torch": "1", "numba": "2"}, "prior": {"folder": "/a", "sha256": {"unet": "x"}}}
+    now = {"versions": {"torch": "3", "numba": "2"}, "prior": {"folder": "/b", "sha256": {"unet": "y"}}}
+    assert runs.differences(then, then) == []
+    assert runs.differences(then, now) == ["prior sha256 unet: x, now y", "versions torch: 1, now 3"]
 
 
 def test_the_log_is_one_object_a_line_and_bears_a_line_cut_short(tmp_path) -> None:
@@ -97,6 +151,8 @@ def test_the_log_is_one_object_a_line_and_bears_a_line_cut_short(tmp_path) -> No
         file.write('{"time": "2026-')
     assert runs.events(tmp_path, "begin")[0]["output"] == "mug.ply"
     assert [entry["note"] for entry in runs.events(tmp_path, "step")] == ["two\nlines"]
+    runs.log(tmp_path, "resume", step=1)
+    assert [entry["step"] for entry in runs.events(tmp_path, "resume")] == [1]
     assert runs.events(tmp_path / "nowhere", "step") == []
 
 
@@ -109,14 +165,13 @@ def finished(tmp_path) -> Path:
     (prior / "unet" / "weights.safetensors").write_bytes(b"weights")
     (prior / "unet" / "config.json").write_text("{}")
     (tmp_path / "mug.ply").write_bytes(b"splat")
-    runs.begin(folder, RECIPE)
-    runs.log(folder, "begin", output="mug.ply")
+    runs.begin(folder, RECIPE, "mug.ply", 10, runs.origin_of(RECIPE, prior))
     runs.log(folder, "step", step=1, seconds=5.0)
-    runs.log(folder, "resume", step=1)
+    runs.log(folder, "resume", changes=["versions torch: 1, now 2"])
     for step in (2, 3):
         runs.log(folder, "step", step=step, seconds=1.0)
-    (folder / runs.STATE).write_text("state")
-    runs.finish(folder, RECIPE, tmp_path / "mug.ply", 1234, prior)
+    (folder / "state-000003.safetensors").write_text("state")
+    runs.finish(runs.read(folder), 1234)
     return folder
 
 
@@ -139,11 +194,16 @@ def test_the_manifest_names_weights_versions_and_machine(finished) -> None:
     assert all(manifest["versions"][name] for name in ("torch", "diffusers", "numba", "gsplat", "python"))
     assert manifest["machine"]["cores"] == os.cpu_count()
     assert manifest["machine"]["renderer"] == "dense"
+    assert manifest["machine"]["threads"] == torch.get_num_threads()
     assert manifest["seed"] == 5
+    assert Recipe.from_table(manifest["recipe"], "manifest") == RECIPE
+    assert manifest["checkpoint_every"] == 10
+    assert manifest["changes"] == ["versions torch: 1, now 2"]
 
 
 def test_a_finished_run_keeps_no_state(finished) -> None:
-    assert not (finished / runs.STATE).exists()
+    assert not runs.states(finished)
+    assert runs.finished(finished)
     assert runs.read_manifest(finished.parent) is None
 
 

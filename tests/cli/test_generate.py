@@ -154,12 +154,13 @@ def test_what_exists_is_overwritten_by_force_only(call, small) -> None:
 
 def test_a_broken_off_run_is_forgotten_by_force_only(call, small) -> None:
     Path("mug.run").mkdir()
-    Path("mug.run/state.safetensors").write_text("from before")
+    Path("mug.run/recipe.toml").write_text('prompt = "from before"')
+    Path("mug.run/state-000001.safetensors").write_text("from before")
     refused = call("generate", "a red mug", "-o", "mug.ply", *small)
     assert refused.exit_code == 2
     assert "splatdream resume mug.run goes on with it" in refused.stderr
     assert call("generate", "a red mug", "-o", "mug.ply", *small, "--force").exit_code == 0
-    assert not Path("mug.run/state.safetensors").exists()
+    assert not runs.states(Path("mug.run"))
 
 
 def test_a_run_folder_in_use_is_refused_even_by_force(call, small) -> None:
@@ -204,7 +205,7 @@ def test_a_failing_run_keeps_its_state_and_says_so(call, small, monkeypatch) -> 
     assert result.stderr.endswith("error: out of memory\n")
     assert "the state after step 1 is kept; to try again from there: splatdream resume mug.run" in result.stdout
     assert not Path("mug.ply").exists()
-    assert Path("mug.run/state.safetensors").is_file()
+    assert 1 in runs.states(Path("mug.run"))
 
 
 def fails_at_call(number: int):

@@ -1,0 +1,87 @@
+"""What a run shows while it works, and what it says when it ends or is stopped."""
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from splatdream import runs
+from splatdream.recipe import Recipe
+from splatdream_cli.console import duration, shown_command, stdout
+from splatdream_cli.progress import display
+from splatdream_cli.signals import Stop, stoppable
+
+if TYPE_CHECKING:
+    from splatdream.loop import Step
+
+PREVIEW_VIEWS = 4
+
+Preview = Annotated[
+    int, typer.Option("--preview-every", metavar="N", min=0, help="Write NAME.preview.png every N steps; 0 for never.")
+]
+
+
+def follow(
+    steps: "Generator[Step, None, None]", recipe: Recipe, output: Path, preview_every: int, done: int = 0
+) -> None:
+    """Shows a run's steps to the end, or exits with 128 + the number of the signal that stopped it.
+
+    `done` steps of the recipe's lie behind.
+    """
+    out, folder, begun = stdout(), runs.run_folder(output), time.perf_counter()
+    with stoppable() as stop:
+        try:
+            with display(out, recipe.steps, done) as shown, closing(steps):
+                shown.say(f"{recipe.prompt!r}: steps {done + 1} to {recipe.steps}; loading the prior")
+                before = time.perf_counter()
+                for step in steps:
+                    now = time.perf_counter()
+                    shown.step(step, now - before)
+                    before = now
+                    if preview_every and (step.index + 1) % preview_every == 0:
+                        preview(step, recipe, output)
+                    stop.check()
+        except KeyboardInterrupt:
+            tell_stopped(stop, recipe, output, folder)
+            raise typer.Exit(stop.exit_code) from None
+        except Exception:
+            tell_kept(folder)
+            raise
+    manifest = runs.read_manifest(folder)
+    if manifest is None:
+        raise RuntimeError("the run ended without a result")
+    seconds, pace = time.perf_counter() - begun, manifest["timing"]["seconds_per_step"]
+    out.print(f"{output}: {manifest['result']['gaussians']:,} Gaussians in {duration(seconds)} ({pace:.2f} s a step)")
+    out.print(f"look at it: {shown_command('splatdream', 'render', output)}")
+
+
+def preview(step: "Step", recipe: Recipe, output: Path) -> None:
+    from splatdream.catalog import find
+    from splatdream.turntable import turntable, write_sheet
+
+    renderer = find("renderer", recipe.renderer)
+    pictures = turntable(step.state.splats, renderer, views=PREVIEW_VIEWS, size=step.images.shape[1])
+    write_sheet(pictures, output.with_suffix(".preview.png"))
+
+
+def tell_stopped(stop: Stop, recipe: Recipe, output: Path, folder: Path) -> None:
+    """What a signal has left, and how to go on."""
+    out, left = stdout(), runs.events(folder, "stop")
+    if left and left[-1]["step"]:
+        out.print(f"stopped by {stop.name} after step {left[-1]['step']} of {recipe.steps}")
+        out.print(f"{output} holds the splat as it is, {left[-1]['count']:,} Gaussians")
+    else:
+        out.print(f"stopped by {stop.name} before the first step; {output} was not written")
+    if (folder / runs.RECIPE).is_file():
+        out.print(f"to go on: {shown_command('splatdream', 'resume', folder)}")
+
+
+def tell_kept(folder: Path) -> None:
+    """How a run that failed can be tried again."""
+    kept = next(iter(runs.states(folder)), None)
+    if kept is not None:
+        again = shown_command("splatdream", "resume", folder)
+        stdout().print(f"the state after step {kept} is kept; to try again from there: {again}")

@@ -1,0 +1,228 @@
+"""Runs that survive: from a recipe or a run's folder to the file that was asked for, whatever happens in between.
+
+    for step in start(recipe, "mug.ply"): ...
+    for step in resume("mug.run"): ...
+
+A run that was killed, stopped or broken off at any moment and resumed writes the bytes of one that never stopped, on
+the CPU. Its state is saved every `checkpoint_every` steps and the last two such checkpoints are kept; to leave the loop
+early, by `break` or Ctrl-C, saves the state and the splat as they are.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from splatdream import runs
+from splatdream.catalog import configured, find
+from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
+from splatdream.contracts import Prior
+from splatdream.export import write
+from splatdream.loop import State, Step, begin, dream, pick_device, pick_renderer, words_asked
+from splatdream.priors import builtin_folder, choose_prior, load_prior
+from splatdream.recipe import Recipe
+from splatdream.runs import Run
+
+CHECKPOINT_EVERY = 25
+SAVE_SECONDS = 60.0
+"""A run that dies without a word loses no more than this, however long its steps take."""
+GENTLER = 0.5
+"""What every learning rate is multiplied by, once, when numbers have ceased to be finite."""
+
+Say = Callable[[str], None]
+
+
+def start(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    prior: Prior | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    say: Say = lambda text: None,
+) -> Generator[Step, None, None]:
+    """Begins a run in NAME.run and yields its steps; when they are done, the splat and the manifest are written.
+
+    `prior` is for who has loaded the recipe's already; `say` hears, in sentences, what a user should know. Busy where
+    another process has the folder; FloatingPointError where numbers are not finite even at a gentler pace.
+    """
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1; got {checkpoint_every}")
+    recipe, weights = settled(recipe)
+    folder = runs.run_folder(output)
+    with runs.locked(folder):
+        runs.begin(folder, recipe, Path(output).name, checkpoint_every, runs.origin_of(recipe, weights))
+        yield from Session(runs.read(folder), say).steps(prior)
+
+
+def resume(
+    path: str | Path, *, prior: Prior | None = None, say: Say = lambda text: None
+) -> Generator[Step, None, None]:
+    """Goes on with the run in a folder, or of an output, as if it had never stopped; no step if it is finished.
+
+    Arguments and errors are those of `start`; ValueError where no run was begun, or its weights are not the same.
+    """
+    run = runs.read(path)
+    with runs.locked(run.folder):
+        run = runs.read(path)
+        if runs.finished(run.folder):
+            return
+        runs.sweep(run)
+        weights = choose_prior(run.recipe.prior, asked(run.recipe))
+        origin = runs.origin_of(run.recipe, weights)
+        if origin["prior"]["sha256"] != run.origin["prior"]["sha256"]:
+            raise ValueError(f"the weights in {weights} are not those that {run.folder} began with; put them back")
+        origin["machine"]["threads"] = run.origin["machine"]["threads"]  # `Session` sees to it
+        changes = runs.differences(run.origin, origin)
+        if changes:
+            say(f"the result may differ in its last bits: {'; '.join(changes)}")
+        runs.log(run.folder, "resume", changes=changes)
+        yield from Session(run, say).steps(prior)
+
+
+def settled(recipe: Recipe) -> tuple[Recipe, Path]:
+    """The recipe without "auto", and the folder of its prior's weights, which need not lie in this folder's."""
+    device = pick_device(recipe)
+    weights = choose_prior(recipe.prior, asked(recipe))
+    name = "builtin" if weights == builtin_folder() else str(weights.absolute())
+    return recipe.replace(device=str(device), renderer=pick_renderer(recipe, device), prior=name), weights
+
+
+def asked(recipe: Recipe) -> str:
+    return words_asked(recipe, configured("distiller", recipe.distill))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch at work with so many threads: its sums, unlike those of our own kernels, depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Session:
+    """One sitting of a run; `reached` is its state after the last step that was finished."""
+
+    def __init__(self, run: Run, say: Say) -> None:
+        self.run, self.say = run, say
+        self.reached: State | None = None
+        self.saved = time.perf_counter()
+
+    def steps(self, prior: Prior | None) -> Iterator[Step]:
+        """Yields what is left; leaves the result, or all that is needed to go on."""
+        try:
+            with threads(self.run.origin["machine"]["threads"]):
+                yield from self.follow(prior)
+                if self.reached is not None:
+                    write(self.reached.splats, self.run.output)
+                    runs.log(self.run.folder, "end", step=self.reached.step)
+                    runs.finish(self.run, len(self.reached.splats))
+        except (KeyboardInterrupt, GeneratorExit):
+            self.leave()
+            raise
+        except Exception as error:
+            with suppress(OSError):  # the disk may be what failed
+                runs.log(self.run.folder, "error", error=f"{type(error).__name__}: {error}")
+                self.save()
+            raise
+
+    def follow(self, prior: Prior | None) -> Iterator[Step]:
+        recipe = self.run.recipe
+        prior = prior or load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words)
+        rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
+        self.reached = self.checkpoint()
+        if self.reached is None:
+            self.reached = begin(recipe, prior, rule, growth, None, torch.device(recipe.device))
+            self.save()
+        draw = find("renderer", recipe.renderer)
+        while self.reached.step < recipe.steps:
+            # The loop advances the generators that it is given; those of the state that is kept must stay.
+            steps = dream(
+                recipe, state=snapshot(self.reached), prior=prior, renderer=draw, distiller=rule, densifier=growth
+            )
+            try:
+                yield from self.taken(steps)
+            except FloatingPointError as error:
+                self.reached = self.rolled_back(error)
+
+    def taken(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps, each logged, and its state kept where the next one cannot change it."""
+        before = time.perf_counter()
+        for step in steps:
+            self.reached, now = snapshot(step.state), time.perf_counter()
+            values = {"loss": step.residual, "grad_norm": step.grad_norm, "count": step.count}
+            runs.log(self.run.folder, "step", step=step.index + 1, **values, seconds=round(now - before, 4))
+            if self.regular(self.reached.step) or now - self.saved > SAVE_SECONDS:
+                self.save()
+            yield step
+            before = time.perf_counter()
+
+    def regular(self, step: int) -> bool:
+        """Whether every sitting saves the state after this step, so that a roll-back never depends on chance."""
+        return step % self.run.checkpoint_every == 0
+
+    def checkpoint(self) -> State | None:
+        """The last saved state that is whole, or None."""
+        for step, path in runs.states(self.run.folder).items():
+            try:
+                state = load_state(path, device=self.run.recipe.device)
+                recipe = load_recipe(path)
+            except ValueError as error:
+                self.say(f"{error}; the one before is used")
+                runs.log(self.run.folder, "damaged", step=step)
+                continue
+            if recipe != self.run.recipe:
+                changed = self.run.folder / runs.RECIPE
+                raise ValueError(f"{changed} is not the recipe of {path.name}: put it back, or begin anew with it")
+            return state
+        return None
+
+    def save(self) -> None:
+        """Saves the state that was reached. OSError that names the checkpoint which is left when that fails."""
+        if self.reached is None:
+            return
+        folder, step = self.run.folder, self.reached.step
+        try:
+            save_state(self.reached, runs.state_path(folder, step), self.run.recipe)
+        except OSError as error:
+            whole = max((number for number in runs.states(folder) if number <= step), default=None)
+            left = f"the one after step {whole} is whole" if whole is not None else "there is none before it"
+            raise OSError(f"cannot save the state after step {step}: {error.strerror or error}; {left}") from error
+        self.saved = time.perf_counter()
+        self.prune(step)
+
+    def prune(self, step: int) -> None:
+        """Keeps, of the states up to a step, the last two regular ones and the last; later ones are no more true."""
+        found = runs.states(self.run.folder)
+        past = [number for number in found if number <= step]
+        kept = {*past[:1], *[number for number in past if self.regular(number)][:2]}
+        for number in found.keys() - kept:
+            found[number].unlink(missing_ok=True)
+
+    def rolled_back(self, error: FloatingPointError) -> State:
+        """The last regular checkpoint at a gentler pace, once; the second time the error, with what led to it saved."""
+        if self.reached is None or self.reached.pace < 1.0:
+            raise FloatingPointError(f"{error}, even at {GENTLER} of the learning rates") from error
+        found = runs.states(self.run.folder)
+        back = max(number for number in found if number <= self.reached.step and self.regular(number))
+        self.prune(back)
+        state = load_state(found[back], device=self.run.recipe.device)
+        self.reached = replace(state, pace=GENTLER)
+        self.save()
+        runs.log(self.run.folder, "roll back", error=str(error), to=back)
+        self.say(f"{error}: going on from step {back} with {GENTLER} of the learning rates")
+        return self.reached
+
+    def leave(self) -> None:
+        """Saves the state and writes the splat as it is."""
+        done = self.reached.step if self.reached else 0
+        if self.reached is not None and done:
+            self.save()
+            write(self.reached.splats, self.run.output)
+        count = len(self.reached.splats) if self.reached else 0
+        runs.log(self.run.folder, "stop", step=done, count=count)
