@@ -9,6 +9,7 @@ import typer
 
 import splatdream
 from splatdream_cli.cache import cache, use_cache
+from splatdream_cli.check import check
 from splatdream_cli.console import stdout
 from splatdream_cli.doctor import doctor
 from splatdream_cli.export import export
@@ -47,6 +48,7 @@ app.command()(resume)
 app.command()(render)
 app.command()(info)
 app.command()(export)
+app.command()(check)
 app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from splatdream.check.cloud import measure
+from splatdream.check import cloud, mesh
 from splatdream.check.criteria import Report, read_criteria, report
 from splatdream.splats import Splats
 
@@ -14,4 +14,9 @@ def check_splats(
 
     `dropped` rows of its file were not finite; `criteria` is a file to read instead of the shipped one.
     """
-    return report(measure(splats, dropped), read_criteria("splats", criteria), strict=strict)
+    return report(cloud.measure(splats, dropped), read_criteria("splats", criteria), strict=strict)
+
+
+def check_mesh(path: str | Path, *, strict: bool = False, criteria: str | Path | None = None) -> Report:
+    """How a mesh file fares by the criteria for meshes. ValueError for a file that is none."""
+    return report(mesh.measure(path), read_criteria("meshes", criteria), strict=strict)
