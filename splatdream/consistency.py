@@ -1,7 +1,7 @@
-"""Consistency of what is rendered with one surface: alike normals in one view, alike colours in neighbouring views.
+"""Consistency of what is rendered with one surface: thin along each ray, alike normals, alike colours next door.
 
-Both read the rendered depth, whose pixel centres lie at +0.5. Each pixel counts by its opacity, which receives no
-gradient: a term that could be lowered by fading the object would fade it. B views of H x W pixels.
+They read the rendered depth, whose pixel centres lie at +0.5. Each pixel counts by its opacity, which receives no
+gradient: a term that could be lowered by fading the object would fade it. B views of H x W pixels, N Gaussians.
 """
 
 import torch
@@ -14,6 +14,25 @@ from splatdream.contracts import Render
 
 HIDDEN = 0.05
 """A point so far behind the surface that another camera sees, in world units, is hidden from that camera."""
+
+
+def second_moments(means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 12"]:
+    """Each centre and the products of its coordinates: extra channels, from which any camera reads a depth variance."""
+    return torch.cat([means, (means[:, :, None] * means[:, None, :]).flatten(1)], dim=-1)
+
+
+def depth_variance(render: Render, cameras: Cameras) -> Float[Tensor, ""]:
+    """The variance of depth along each ray, per ray (HiFA's z-variance, Zhu et al. 2024, section 3.3).
+
+    `render` carries the `second_moments` as its extra channels. Divided by the opacity, which the loss weighs each ray
+    by, the weights along a ray are a distribution; the published code leaves this out where rays are half transparent.
+    """
+    share = render.alphas.clamp_min(1e-4)
+    first, second = (render.features[..., 3:] / share).split([3, 9], dim=-1)
+    axis = cameras.viewmats[:, None, None, 2, :3].to(first)
+    spread = second.unflatten(-1, (3, 3)) - first[..., :, None] * first[..., None, :]
+    variance = torch.einsum("bhwi,bhwij,bhwj->bhw", axis.expand_as(first), spread, axis.expand_as(first))
+    return (render.alphas.detach()[..., 0] * variance).mean()
 
 
 def normal_variation(render: Render, cameras: Cameras) -> Float[Tensor, ""]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
 from splatdream.catalog import configured, find
-from splatdream.consistency import normal_variation, reprojection_error
+from splatdream.consistency import depth_variance, normal_variation, reprojection_error, second_moments
 from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View
 from splatdream.densify import Densifier
 from splatdream.losses import (
@@ -32,10 +32,11 @@ from splatdream.losses import (
 from splatdream.optim import SplatOptimiser, exponential_decay
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
+from splatdream.shading import draw_lamps, shaded
 from splatdream.splats import Splats
 from splatdream.timesteps import Timesteps, linear
 
-PARTS = ("cameras", "backgrounds", "noise", "timesteps", "rule", "densifier", "init")
+PARTS = ("cameras", "backgrounds", "lamps", "noise", "timesteps", "rule", "densifier", "init")
 """Each draws from a generator of its own, so that changing one part does not reshuffle the others."""
 
 ASIDE = radians(10)
@@ -110,6 +111,9 @@ def chosen(
     rule: Distiller = distiller or configured("distiller", recipe.distill)
     words = words_asked(recipe, rule)
     prior = prior or load_prior(recipe.prior, words, device=str(device), view_words=recipe.view_words)
+    if recipe.views % views_together(prior):
+        group = views_together(prior)
+        raise ValueError(f"the prior sees {group} views together: views must be a multiple of that; got {recipe.views}")
     return rule, prior, timesteps or configured("timesteps", recipe.timesteps)
 
 
@@ -151,16 +155,18 @@ def turn(
     """One step: look, ask the prior, move the Gaussians, let the densifier work."""
     progress = state.step / recipe.steps
     cameras, backgrounds = look_around(recipe, state, prior, progress)
+    light = lighting(recipe, state, cameras, backgrounds)
     leaves = state.splats.requires_grad()
     look = partial(renderer, leaves, backgrounds=backgrounds)
     render = look(cameras)
-    latents = prior.encode(render.images)
+    images = light(render)
+    latents = prior.encode(images)
     ask = partial(asked, recipe, prior, timesteps, state.generators, progress)
-    view = ask(latents=latents, images=render.images, cameras=cameras, backgrounds=backgrounds)
+    view = ask(latents=latents, images=images, cameras=cameras, backgrounds=backgrounds)
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
     gradient = clipped(recipe, gradient, progress)
     check_finite({"the encoding": latents, "the gradient": gradient.latents, "the target": gradient.targets})
-    loss = distillation_loss(gradient, latents, render.images)
+    loss = distillation_loss(gradient, latents, images)
     (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
     rates = {name: state.pace * rate for name, rate in learning_rates(recipe, progress).items()}
     optimiser = state.optimiser.with_learning_rates(**rates)
@@ -170,7 +176,7 @@ def turn(
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
         render = look(cameras)
-        loss = distillation_loss(gradient, None, render.images)
+        loss = distillation_loss(gradient, None, light(render))
         (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
         splats, optimiser = optimiser.step(leaves)
     check_finite({f"{name} after its step": value for name, value in splats.parameters().items()})
@@ -203,12 +209,14 @@ def asked(
     cameras: Cameras,
     backgrounds: Float[Tensor, "B 3"],
 ) -> View:
-    """What the rule is asked about these pictures: with fresh noise, at fresh timesteps."""
+    """What the rule is asked about these pictures: with fresh noise and, for each group of views, a fresh timestep."""
     condition = prior.condition(recipe.prompt, recipe.negative_prompt, cameras)
+    group = views_together(prior)
+    drawn = timesteps(prior.schedule, len(latents) // group, progress, generators["timesteps"])
     return View(
         latents=latents.detach(),
         noise=torch.randn(latents.shape, generator=generators["noise"]).to(latents),
-        timesteps=timesteps(prior.schedule, len(latents), progress, generators["timesteps"]).to(latents.device),
+        timesteps=drawn.repeat_interleave(group).to(latents.device),
         condition=replace(condition, rescale=recipe.guidance_rescale),
         cameras=cameras,
         backgrounds=backgrounds,
@@ -227,10 +235,27 @@ def look_around(recipe: Recipe, state: State, prior: Prior, progress: float) -> 
     near, far = (radians(angle) for angle in recipe.fov)
     sampler = CameraSampler((low, high), recipe.distance, (near, far))
     cameras = sampler(recipe.views, size, state.generators["cameras"])
+    groups = recipe.views // views_together(prior)
+    cameras = cameras[torch.arange(recipe.views).reshape(-1, groups).T.flatten()]  # a group stands all around
     backgrounds = random_backgrounds(
         recipe.views, state.generators["backgrounds"], recipe.background, recipe.background_tint
     )
     return cameras.to(state.splats.means.device), backgrounds.to(state.splats.means)
+
+
+def lighting(
+    recipe: Recipe, state: State, cameras: Cameras, backgrounds: Float[Tensor, "B 3"]
+) -> Callable[[Render], Float[Tensor, "B H W 3"]]:
+    """How this step shows a render to the prior: as it is, or a share of the views under random lamps."""
+    if not recipe.shading:
+        return lambda render: render.images
+    lamps = draw_lamps(cameras, recipe.shading, state.generators["lamps"])
+    return lambda render: shaded(render, cameras, backgrounds, lamps)
+
+
+def views_together(prior: Prior) -> int:
+    """How many views the prior sees at once as one object: 1 unless it says so by its `group`."""
+    return getattr(prior, "group", 1)
 
 
 def clipped(recipe: Recipe, gradient: Gradient, progress: float) -> Gradient:
@@ -257,7 +282,7 @@ def distillation_loss(
 
 
 def regularisation(
-    recipe: Recipe, splats: Splats, render: Render, cameras: Cameras, look: Callable[[Cameras], Render]
+    recipe: Recipe, splats: Splats, render: Render, cameras: Cameras, look: Callable[..., Render]
 ) -> Float[Tensor, ""]:
     """The weighted regularisers of the recipe; those of weight 0 are not computed.
 
@@ -271,6 +296,7 @@ def regularisation(
         "weight_anisotropy": lambda: count * anisotropy(splats.scales),
         "weight_position": lambda: count * outside_ball(splats.means),
         "weight_smooth": lambda: total_variation(render.depths),
+        "weight_variance": lambda: depth_variance(look(cameras, extras=second_moments(splats.means)), cameras),
         "weight_normals": lambda: normal_variation(render, cameras),
         "weight_consistency": lambda: reprojection_error(render, cameras, look(aside), aside),
     }

@@ -48,11 +48,13 @@ class Recipe:
     fov: tuple[float, float] = (38.0, 42.0)  # degrees, vertical
     background: tuple[float, float] = (0.25, 1.0)  # range of greys behind the object
     background_tint: float = 0.08  # largest deviation of a channel from that grey
+    shading: float = 0.0  # share of the views that are shown under a random lamp
     weight_opacity: float = 0.0  # regulariser: opacities towards 0 or 1
     weight_scale: float = 0.0  # regulariser: mean scale
     weight_anisotropy: float = 0.0  # regulariser: needles
     weight_position: float = 1.0  # regulariser: inside the unit ball
     weight_smooth: float = 0.0  # regulariser: total variation of depth
+    weight_variance: float = 0.0  # regulariser: variance of depth along each ray, by a second render
     weight_normals: float = 0.0  # regulariser: variation of the normals of that depth
     weight_consistency: float = 0.0  # regulariser: each surface point's colour in a second render, a little to the side
 
@@ -74,7 +76,7 @@ class Recipe:
                 raise ValueError(f"{field.name} must be finite; got {value}")
             if field.name.startswith(("lr_", "weight_")) and min(numbers) < 0:
                 raise ValueError(f"{field.name} must not be negative; got {value}")
-        for name in ("coarse_until", "background_tint", "guidance_rescale"):
+        for name in ("coarse_until", "background_tint", "shading", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
         if 0.0 in self.lr_means and self.lr_means != (0.0, 0.0):

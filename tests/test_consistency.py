@@ -1,5 +1,6 @@
 """Consistency terms on surfaces whose depth and colour are known in closed form, and their gradients."""
 
+from dataclasses import replace
 from math import pi, radians
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 from torch import Tensor
 
 from splatdream.cameras import Cameras, around, orbit
-from splatdream.consistency import camera_points, normal_variation, reprojection_error, surface_normals
+from splatdream.consistency import (
+    camera_points,
+    depth_variance,
+    normal_variation,
+    reprojection_error,
+    second_moments,
+    surface_normals,
+)
 from splatdream.contracts import Render
 
 
@@ -150,3 +158,31 @@ def test_turning_cameras_carries_them_around_the_vertical_axis() -> None:
     turned = orbit(4, 32).turned(pi / 2)
     torch.testing.assert_close(turned.viewmats, orbit(4, 32).viewmats[[1, 2, 3, 0]], atol=1e-5, rtol=0)
     torch.testing.assert_close(turned.azimuths, orbit(4, 32).azimuths[[1, 2, 3, 0]], atol=1e-5, rtol=0)
+
+
+def test_a_cloud_along_a_ray_has_the_variance_of_its_weights() -> None:
+    """Two Gaussians one behind the other, of which the pixel sees 0.6 and 0.4 * 0.5, from two sides."""
+    cameras = cameras_at(0.4)
+    axis = cameras.viewmats[0, 2, :3]
+    means = torch.stack([-0.5 * axis, 0.3 * axis])
+    weights = torch.tensor([0.6, 0.2], dtype=torch.float64)
+    seen = (weights[:, None] * second_moments(means)).sum(0)
+    features = torch.cat([torch.zeros(3).double(), seen]).expand(1, 4, 4, 15)
+    nothing = torch.zeros(1, 0, 2)
+    alphas = weights.sum() * torch.ones(1, 4, 4, 1).double()
+    render = Render(features, alphas, 3.4 * torch.ones_like(alphas), nothing, nothing.int())
+    shares = weights / weights.sum()
+    depths = torch.tensor([-0.5, 0.3]).double()
+    variance = (shares * depths**2).sum() - (shares * depths).sum() ** 2
+    # The float64 cameras were built from float32 angles; products of coordinates below 1 err by less than 1e-6.
+    assert depth_variance(render, cameras).item() == pytest.approx(0.8 * variance.item(), rel=1e-5)
+
+
+def test_one_thin_wall_has_no_depth_variance() -> None:
+    cameras = cameras_at(1.1)
+    render = ball(cameras)
+    points = camera_points(render.depths, cameras)
+    world = torch.einsum("bji,bhwj->bhwi", cameras.viewmats[:, :3, :3], points - cameras.viewmats[:, None, None, :3, 3])
+    moments = second_moments(world.reshape(-1, 3)).reshape(*world.shape[:3], 12)
+    shows = replace(render, features=torch.cat([render.images, render.alphas * moments], -1))
+    assert depth_variance(shows, cameras).item() == pytest.approx(0.0, abs=1e-9)

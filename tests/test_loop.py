@@ -1,6 +1,7 @@
 """The loop with exact priors: what it must do when the prior is perfect, and what must never change a run."""
 
 from dataclasses import replace
+from math import pi
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_the_rules_gradient_is_clipped_to_limits_that_move_over_the_run() -> Non
     assert all(step.residual <= limit for step, limit in zip(held, (0.02, 0.0175, 0.015, 0.0125), strict=True))
 
 
-@pytest.mark.parametrize("weight", ["weight_normals", "weight_consistency"])
+@pytest.mark.parametrize("weight", ["weight_variance", "weight_normals", "weight_consistency"])
 def test_a_consistency_term_moves_the_splats_and_costs_nothing_while_it_is_off(weight) -> None:
     looks = []
 
@@ -133,7 +134,30 @@ def test_a_consistency_term_moves_the_splats_and_costs_nothing_while_it_is_off(w
         for value in (0.0, 1000.0)
     )
     assert not torch.equal(plain.splats.means, asked.splats.means)
-    assert len(looks) == (3 if weight == "weight_consistency" else 2)
+    assert len(looks) == (2 if weight == "weight_normals" else 3)
+
+
+def test_a_share_of_the_views_is_shown_under_a_lamp() -> None:
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    plain, lit = (next(dream(RECIPE.replace(shading=share), prior=prior, distiller=SDS(1.0))) for share in (0.0, 0.5))
+    assert torch.equal(plain.cameras.viewmats, lit.cameras.viewmats)
+    changed = (plain.images - lit.images).flatten(1).abs().amax(1) > 0.01
+    assert bool(changed.any())
+    assert not bool(changed.all())
+
+
+def test_views_that_a_prior_sees_together_stand_all_around_and_share_a_timestep() -> None:
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    prior.group = 2
+    step = next(dream(RECIPE.replace(views=6, count=20), prior=prior, distiller=SDS(1.0)))
+    timesteps = torch.tensor(step.timesteps).reshape(3, 2)
+    assert bool((timesteps[:, 0] == timesteps[:, 1]).all())
+    assert len(timesteps[:, 0].unique()) > 1
+    first, second = step.cameras.azimuths.reshape(3, 2).unbind(1)
+    # Six strata of 60 degrees with jitter of half of one: two of a pair are 180 degrees apart, within 30.
+    assert bool((torch.remainder(second - first, 2 * pi) - pi).abs().le(pi / 6 + 1e-5).all())
+    with pytest.raises(ValueError, match="multiple of that; got 3"):
+        next(dream(RECIPE.replace(views=3), prior=prior, distiller=SDS(1.0)))
 
 
 def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> None:
