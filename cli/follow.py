@@ -55,6 +55,8 @@ def follow(
         raise RuntimeError("the run ended without a result")
     seconds, pace = time.perf_counter() - begun, manifest["timing"]["seconds_per_step"]
     out.print(f"{output}: {manifest['result']['gaussians']:,} Gaussians in {duration(seconds)} ({pace:.2f} s a step)")
+    if not manifest["check"]["passed"]:
+        out.print(f"it is not in order: its check fails {', '.join(manifest['check']['failures'])}")
     out.print(f"look at it: {shown_command('splatdream', 'render', output)}")
 
 

@@ -218,8 +218,11 @@ def events(folder: Path, event: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["event"] == event]
 
 
-def finish(run: Run, count: int) -> dict[str, Any]:
-    """Writes the manifest, returns it, and removes the states, which nothing needs any more."""
+def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Writes the manifest, returns it, and removes the states, which nothing needs any more.
+
+    `count` Gaussians were written, and `check` says how they fare by the criteria.
+    """
     recipe, output, resumed = run.recipe, run.output, events(run.folder, "resume")
     seconds = [entry["seconds"] for entry in events(run.folder, "step")]
     manifest = {
@@ -228,6 +231,7 @@ def finish(run: Run, count: int) -> dict[str, Any]:
         "recipe": asdict(recipe),
         "checkpoint_every": run.checkpoint_every,
         "result": {"file": output.name, "sha256": sha256(output), "bytes": output.stat().st_size, "gaussians": count},
+        "check": check,
         "timing": {
             "started": events(run.folder, "begin")[0]["time"],
             "finished": now(),

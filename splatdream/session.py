@@ -18,6 +18,9 @@ import torch
 
 from splatdream import runs
 from splatdream.catalog import configured, find
+from splatdream.check import check_splats
+from splatdream.check.criteria import read_criteria
+from splatdream.check.tidy import tidied
 from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
 from splatdream.contracts import Prior
 from splatdream.export import write
@@ -119,9 +122,7 @@ class Session:
             with threads(self.run.origin["machine"]["threads"]):
                 yield from self.follow(prior)
                 if self.reached is not None:
-                    write(self.reached.splats, self.run.output)
-                    runs.log(self.run.folder, "end", step=self.reached.step)
-                    runs.finish(self.run, len(self.reached.splats))
+                    self.conclude(self.reached)
         except (KeyboardInterrupt, GeneratorExit):
             self.leave()
             raise
@@ -130,6 +131,13 @@ class Session:
                 runs.log(self.run.folder, "error", error=f"{type(error).__name__}: {error}")
                 self.save()
             raise
+
+    def conclude(self, state: State) -> None:
+        """Writes the tidied splat first, so that nothing which follows can lose it, and the manifest with its check."""
+        splats = tidied(state.splats, read_criteria("splats"))
+        write(splats, self.run.output)
+        runs.log(self.run.folder, "end", step=state.step, tidied=len(state.splats) - len(splats))
+        runs.finish(self.run, len(splats), check_splats(splats).table())
 
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe

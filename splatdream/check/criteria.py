@@ -91,6 +91,7 @@ class Report:
             "passed": self.passed,
             "strict": self.strict,
             "score": round(self.score, 4),
+            "failures": [each.name for each in self.failures],
             "criteria": {each.name: entry(each) for each in self.findings},
         }
 

@@ -108,3 +108,21 @@ def test_wrong_use_is_refused(words, message, call) -> None:
     result = call("check", *words)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
+
+
+def test_generate_puts_the_verdict_into_the_manifest_and_says_so(call, small) -> None:
+    result = call("generate", "a red mug", "-o", "mug.ply", *small)
+    assert result.exit_code == 0, result.output
+    verdict = json.loads(Path("mug.run/manifest.json").read_text())["check"]
+    assert verdict["passed"] is False
+    assert verdict["criteria"]["gaussians"] == {
+        "passed": False,
+        "value": 30.0,
+        "low": 100,
+        "high": 5_000_000,
+        "required": True,
+        "says": "Gaussians",
+    }
+    assert "it is not in order: its check fails gaussians" in result.stdout
+    again = json.loads(call("check", "mug.ply", "--json").stdout)
+    assert again["criteria"]["largest"]["value"] == pytest.approx(verdict["criteria"]["largest"]["value"], rel=1e-4)
