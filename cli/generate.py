@@ -8,7 +8,7 @@ import typer
 
 from splatdream_cli.console import stdout, teaching
 from splatdream_cli.follow import Preview, follow
-from splatdream_cli.plan import Plan, check, compose, described, trial
+from splatdream_cli.plan import Plan, check, compose, described, repeatable, trial
 
 
 @teaching
@@ -35,6 +35,9 @@ def generate(
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Save the state every N steps.")
     ] = 25,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Refuse what cannot promise the same bytes again.")
+    ] = False,
     prior: Annotated[
         str | None, typer.Option(metavar="auto|builtin|FOLDER", help="The diffusion model.", rich_help_panel="Recipe")
     ] = None,
@@ -69,7 +72,8 @@ def generate(
         "renderer": renderer,
     }
     quieten()
-    plan = check(compose(prompt, quality, recipe, assignments or [], flags), output, force=force)
+    wanted = compose(prompt, quality, recipe, assignments or [], flags)
+    plan = check(repeatable(wanted) if deterministic else wanted, output, force=force)
     if dry_run:
         tell(plan)
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import splatdream
+from splatdream_cli.batch import batch
 from splatdream_cli.cache import cache, use_cache
 from splatdream_cli.check import check
 from splatdream_cli.console import stdout
@@ -16,6 +17,7 @@ from splatdream_cli.export import export
 from splatdream_cli.generate import generate
 from splatdream_cli.look import info, render
 from splatdream_cli.playground import playground
+from splatdream_cli.reproduce import reproduce
 from splatdream_cli.resume import resume
 from splatdream_cli.tables import cite, list_parts, words
 
@@ -45,6 +47,7 @@ def program(
 
 app.command()(generate)
 app.command()(resume)
+app.command()(reproduce)
 app.command()(render)
 app.command()(info)
 app.command()(export)
@@ -53,6 +56,7 @@ app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)
 app.command()(cite)
+app.command()(batch)
 app.add_typer(cache, name="cache")
 app.command()(doctor)
 

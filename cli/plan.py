@@ -77,6 +77,16 @@ def from_file(file: Path, quality: str | None, prompt: str | None) -> Recipe:
     return preset(quality, recipe.prompt, **{key: getattr(recipe, key) for key in written})
 
 
+def repeatable(recipe: Recipe) -> Recipe:
+    """The recipe on the CPU, where the same bytes come out again. Refused where it asks for another device."""
+    if recipe.device not in ("auto", "cpu"):
+        raise Refused(
+            f"--deterministic cannot be kept on {recipe.device!r}: gsplat's backward adds with atomics, in no fixed "
+            "order, and no other renderer there promises the same bytes; take --device cpu"
+        )
+    return recipe.replace(device="cpu")
+
+
 def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
     """The plan, or Refused with the first thing that stands in its way."""
     with refusing():

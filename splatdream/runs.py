@@ -9,7 +9,6 @@
 All but later lines of the log appear complete or not at all.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 
 import splatdream
 from splatdream.export.atomic import atomic_write
+from splatdream.locks import try_lock
 from splatdream.recipe import Recipe
 
 RECIPE, LOCK, LOG, MANIFEST = "recipe.toml", "lock", "log.jsonl", "manifest.json"
@@ -34,6 +34,9 @@ PACKAGES = (
     *("torch", "diffusers", "transformers", "tokenizers", "peft", "numba", "llvmlite", "gsplat", "numpy"),
     "safetensors",
 )
+
+NEEDED = ("recipe", "checkpoint_every", "result", "timing", "versions", "machine", "prior")
+"""What every manifest has, beside more."""
 
 
 class Busy(RuntimeError):  # noqa: N818
@@ -148,7 +151,7 @@ def holder(folder: Path) -> str | None:
         return None
     descriptor = os.open(path, os.O_RDWR)
     try:
-        return None if _lock(descriptor) else _owner(path)
+        return None if try_lock(descriptor) else _owner(path)
     finally:
         os.close(descriptor)
 
@@ -156,7 +159,7 @@ def holder(folder: Path) -> str | None:
 def _take(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _lock(descriptor):
+        if not try_lock(descriptor):
             os.close(descriptor)
             raise Busy(f"{path.parent} is in use by {_owner(path)}; wait for it, or choose another output")
         # Between opening and locking, its holder may have removed the file: then the lock is on nothing.
@@ -164,28 +167,6 @@ def _take(path: Path) -> int:
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 return descriptor
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether the file could be locked; True also where the file system has no locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            # Far behind the text: Windows lets nobody read a locked byte.
-            os.lseek(descriptor, 2**30, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return False
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-            raise
-    return True
 
 
 def _owner(path: Path) -> str:
@@ -251,9 +232,21 @@ def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[st
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished run, or None where there is none."""
+    """The manifest of a finished run, or None where there is none. ValueError for a file that is no manifest."""
     path = folder / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return manifest_in(path) if path.is_file() else None
+
+
+def manifest_in(path: Path) -> dict[str, Any]:
+    """The manifest in a file. ValueError where it is none, or lacks what a run is repeated by."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in NEEDED if key not in manifest]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest: {error}") from error
+    if missing:
+        raise ValueError(f"{path} is no manifest of this version: it has no {', '.join(missing)}")
+    return manifest
 
 
 def origin_of(recipe: Recipe, prior: Path) -> dict[str, Any]:

@@ -106,6 +106,7 @@ WRONG_USES = {
     "quality": (["-o", "m.ply", "--quality", "hihg"], "did you mean 'high'"),
     "device": (["-o", "m.ply", "--device", "gpu"], "unknown device 'gpu'"),
     "renderer": (["-o", "m.ply", "--renderer", "gsplat"], "needs device 'cuda'"),
+    "deterministic": (["-o", "m.ply", "--deterministic", "--device", "cuda"], "gsplat's backward adds with atomics"),
     "prior": (["-o", "m.ply", "--prior", "nowhere"], "'nowhere' is no prior: the folder does not exist"),
     "recipe file": (["-o", "m.ply", "--recipe", "none.toml"], "none.toml: no such file"),
     "steps": (["-o", "m.ply", "--steps", "0"], "steps must be at least 1; got 0"),

@@ -1,0 +1,94 @@
+"""`splatdream reproduce`: a finished run once more, and whether the same came out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from splatdream import runs
+from splatdream.export import output_suffix, read
+from splatdream.recipe import Recipe
+from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
+from splatdream_cli.follow import follow
+from splatdream_cli.generate import quieten
+from splatdream_cli.plan import check
+
+if TYPE_CHECKING:
+    from splatdream.splats import Splats
+
+VIEWS, SIZE = 8, 128
+"""Of the pictures by which two results are compared whose bytes differ."""
+
+
+@teaching
+def reproduce(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST", help="Of a finished run: NAME.run/manifest.json, NAME.run or its output."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to.", show_default="NAME.again.ply beside the first"
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the same weights lie, if they have moved.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+) -> None:
+    """Run a manifest again and compare: exit code 0 for the same bytes, 1 for others."""
+    quieten()
+    with refusing():
+        file = path if path.suffix == ".json" else runs.folder_of(path) / runs.MANIFEST
+        if not file.is_file():
+            raise Refused(f"there is no manifest {file}; a run has one when it is finished")
+        manifest = runs.manifest_in(file)
+        recipe = Recipe.from_table(manifest["recipe"], file)
+        first = file.absolute().parent.parent / Path(manifest["result"]["file"]).name
+        suffix = output_suffix(first)
+        target = output or first.with_name(f"{first.name.removesuffix(suffix)}.again{suffix}")
+        if output_suffix(target) != suffix:
+            raise Refused(f"{target} must end in {suffix}, as the first result does, to be compared with it")
+    plan = check(recipe if prior is None else recipe.replace(prior=prior), target, force=force)
+    from splatdream import session
+
+    out = stdout()
+    with session.threads(manifest["machine"]["threads"]):
+        here = runs.origin_of(plan.recipe, plan.prior)
+        changes = runs.differences({key: manifest[key] for key in here}, here) + manifest.get("changes", [])
+        for change in changes:
+            out.print(f"not as it was: {change}")
+        work = session.start(plan.recipe, target, checkpoint_every=manifest["checkpoint_every"], say=out.print)
+        follow(work, plan.recipe, target, 0)
+    again = runs.sha256(target)
+    if again == manifest["result"]["sha256"]:
+        out.print(f"the same bytes: {again}")
+        return
+    out.print(f"other bytes: {again}, the first {manifest['result']['sha256']}")
+    out.print(distance(first, target, manifest["result"]))
+    if recipe.device != "cpu":
+        out.print("on CUDA the same bytes are not promised: gsplat's backward adds in no fixed order")
+    elif not changes:
+        out.print("nothing that the manifest records has changed; on the CPU this must not be: please report it")
+    raise typer.Exit(FAILED)
+
+
+def distance(first: Path, again: Path, result: dict[str, Any]) -> str:
+    """How far apart the two results are, in words, where the first one is still there."""
+    if not first.is_file() or runs.sha256(first) != result["sha256"]:
+        return f"{first} is not there to be compared with, or was changed"
+    one, other = read(first).splats, read(again).splats
+    return f"{len(one):,} Gaussians, then {len(other):,}; {likeness(one, other):.1f} dB PSNR between their pictures"
+
+
+def likeness(one: "Splats", other: "Splats") -> float:
+    """PSNR in dB of pictures from all around, at most 60."""
+    import torch
+
+    from splatdream.inspect.compare import psnr
+    from splatdream.render.cpu import render
+    from splatdream.turntable import turntable
+
+    before, after = (turntable(splats, render, views=VIEWS, size=SIZE) for splats in (one, other))
+    return psnr(before, after, torch.ones(VIEWS, SIZE, SIZE, 1, dtype=torch.bool))
