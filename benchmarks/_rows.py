@@ -3,6 +3,8 @@
 A row's answer to a prompt is a `Look`: what it shows to any cameras.
 """
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from splatdream import runs
 from splatdream.cameras import Cameras
 from splatdream.catalog import find
+from splatdream.check.criteria import read_criteria
+from splatdream.check.tidy import tidied
 from splatdream.contracts import Condition, Embedding, Gradient, View
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import Solid, render_truth
-from splatdream.export.ply import write_ply
+from splatdream.export.ply import read_ply, write_ply
 from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.yardstick import Look, turning_cameras
 from splatdream.loop import dream
@@ -131,22 +136,50 @@ def fitted_splats(scene: Scene, recipe: Recipe) -> Splats:
     return step.state.splats
 
 
-def make_look(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, renderer, cell: Path) -> Look:
-    """The row's answer to one prompt."""
+def make_look(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, kept: Path) -> tuple[Look, dict]:
+    """The row's answer to one prompt and, of splats that took time, seconds, peak memory, evaluations of the prior.
+
+    Such splats are kept as `kept` and taken from there the next time.
+    """
     scene = scenes[index]
+    renderer = find("renderer", "cpu")
     makers: dict[str, Callable[[], Look]] = {
         "truth": lambda: look_at_truth(scene),
         "truth through VAE": lambda: look_through_autoencoder(scene, prior),
-        "fitted splats": lambda: look_at_splats(fitted_splats(scene, recipe), renderer),
         "sphere": lambda: look_at_sphere(scene),
         "other truth": lambda: look_at_truth(scenes[(index + 5) % len(scenes)]),
         "initial cloud": lambda: look_at_splats(first_cloud(recipe), renderer),
     }
     if row in makers:
-        return makers[row]()
+        return makers[row](), {}
+    record = kept.with_suffix(".made.json")
+    if not record.exists():
+        began, meter = time.monotonic(), Meter(prior)
+        splats = fitted_splats(scene, recipe) if row == "fitted splats" else dreamt(recipe, meter)
+        made = {"seconds": time.monotonic() - began, "memory": runs.peak_memory(), "evaluations": meter.count}
+        write_ply(splats, kept)
+        record.write_text(json.dumps(made))
+    return look_at_splats(read_ply(kept), renderer), json.loads(record.read_text())
+
+
+class Meter:
+    """A prior that counts what it is asked, by the latents it sees."""
+
+    def __init__(self, prior) -> None:
+        self.count, self._prior = 0, prior
+
+    def __getattr__(self, name: str):
+        return getattr(self._prior, name)
+
+    def predict(self, latents, timesteps, embedding):
+        self.count += len(latents)
+        return self._prior.predict(latents, timesteps, embedding)
+
+
+def dreamt(recipe: Recipe, prior) -> Splats:
+    """What `splatdream generate` writes: the last step's cloud, tidied."""
     *_, step = dream(recipe, prior=prior)
-    write_ply(step.state.splats, cell.with_suffix(".ply"))
-    return look_at_splats(step.state.splats, renderer)
+    return tidied(step.state.splats, read_criteria("splats"))
 
 
 def first_cloud(recipe: Recipe) -> Splats:

@@ -12,7 +12,6 @@ stopped and taken up again. A run whose numbers stop being finite counts as dive
 import argparse
 import json
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -20,7 +19,7 @@ import _report as report
 import numpy as np
 from _rows import CEILINGS, FLOORS
 from PIL import Image
-from quality import ASSETS, COLUMNS, run_cell
+from quality import ASSETS, COLUMNS, fingerprint, run_cell
 
 from splatdream import runs
 from splatdream.catalog import CATALOG
@@ -28,7 +27,7 @@ from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import SIZE, read_scenes
-from splatdream.priors import builtin_folder, load_prior
+from splatdream.priors import choose_prior, load_prior
 from splatdream.recipe import Recipe, preset
 
 PROMPTS = (
@@ -46,18 +45,6 @@ VARIANTS: dict[str, dict[str, str]] = {
 RATES = ("r_precision", "attributes", "janus", "diverged")
 
 
-class Meter:
-    """Counts what a prior is asked, by the latents it sees."""
-
-    def __init__(self, prior) -> None:
-        self.count, self._predict = 0, prior.predict
-        prior.predict = self.predict
-
-    def predict(self, latents, timesteps, embedding):
-        self.count += len(latents)
-        return self._predict(latents, timesteps, embedding)
-
-
 def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None) -> Recipe:
     changes: dict[str, str] = VARIANTS.get(row, {"distill": row}) if row not in (*FLOORS, *CEILINGS) else {}
     recipe = preset(quality, prompt, seed=seed, **changes)
@@ -66,16 +53,17 @@ def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None)
 
 def cell_of(row: str, scene: Scene, scenes: list[Scene], recipe: Recipe, kept: Path, tools: tuple) -> dict:
     """The scores of one run, from the folder of kept cells where they are there."""
-    prior, judge, meter, weights = tools
-    key = sha256(json.dumps([row, asdict(recipe), weights], sort_keys=True).encode()).hexdigest()[:12]
-    cell = kept / f"{row.replace(' ', '-')}-{caption(scene).replace(' ', '-')}-{recipe.seed}-{key}.json"
+    prior, judge, prior_weights, judge_weights = tools
+    stem = f"{row.replace(' ', '-')}-{caption(scene).replace(' ', '-')}-{recipe.seed}-"
+    what = [row, caption(scene), asdict(recipe), prior_weights]
+    cell = kept / f"{stem}{fingerprint(*what, judge_weights)}.json"
     if not cell.exists():
-        before = meter.count
+        splats = kept / f"{stem}{fingerprint(*what)}.ply"
         try:
-            scores = run_cell(row, scenes, scenes.index(scene), recipe, prior, judge, cell)
+            scores = run_cell(row, scenes, scenes.index(scene), recipe, prior, judge, cell, splats)
         except FloatingPointError as error:
             scores = {"prompt": caption(scene), "diverged": 1.0, "error": str(error)}
-        scores = {"diverged": 0.0, "steps": recipe.steps, "evaluations": meter.count - before} | scores
+        scores = {"diverged": 0.0, "steps": recipe.steps} | scores
         cell.write_text(json.dumps(scores))
     return json.loads(cell.read_text()) | {"picture": str(cell.with_suffix(".png")), "seed": recipe.seed}
 
@@ -127,8 +115,8 @@ def main() -> None:
     known = {caption(s): s for name in ("trained", "held_out") for s in read_scenes(ASSETS / "prompts.toml", name)}
     scenes = [known[prompt] for prompt in options.prompts]
     prior = load_prior(options.prior, "", device="cpu")
-    weights = [runs.weight_hashes(folder) for folder in (builtin_folder(), ASSETS / "judge")]
-    tools = (prior, Judge.load(ASSETS / "judge"), Meter(prior), weights)
+    weights = (runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
+    tools = (prior, Judge.load(ASSETS / "judge"), *weights)
     options.work.mkdir(parents=True, exist_ok=True)
 
     def run(row: str, steps: int | None = None, seeds: list[int] | None = None) -> list[dict]:

@@ -11,7 +11,6 @@ commit; the contact sheet stands beside the truth.
 
 import argparse
 import json
-import time
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -24,12 +23,10 @@ from _rows import CEILINGS, FLOORS, make_look
 from PIL import Image
 
 from splatdream import runs
-from splatdream.catalog import find
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import judging_cameras, read_scenes, score
-from splatdream.loop import pick_renderer
 from splatdream.priors import builtin_folder, load_prior
 from splatdream.priors.words import choose_prior
 from splatdream.recipe import Recipe, preset
@@ -39,20 +36,19 @@ LISTS = ("trained", "held_out")
 COLUMNS = ("iou", "psnr", "psnr_full", "colour_error", "r_precision", "attributes", "saturation", "sharpness", "janus")
 
 
-def run_cell(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, judge, cell: Path) -> dict:
-    """Computes and keeps one cell: scores as JSON, four pictures as PNG."""
-    renderer = find("renderer", pick_renderer(recipe, torch.device("cpu")))
-    began = time.monotonic()
-    look = make_look(row, scenes, index, recipe, prior, renderer, cell)
-    seconds = time.monotonic() - began
-    memory = runs.peak_memory()
-    scores = score(look, scenes[index], judge)
-    scores |= {"seconds": seconds, "memory": memory, "prompt": caption(scenes[index])}
+def run_cell(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, judge, cell: Path, kept: Path) -> dict:
+    """Computes and keeps one cell: scores as JSON, four pictures as PNG; `kept` is where its splats are."""
+    look, made = make_look(row, scenes, index, recipe, prior, kept)
+    scores = score(look, scenes[index], judge) | made | {"prompt": caption(scenes[index])}
     colours, alphas = look(judging_cameras()[[0, 4, 7, 11]])
     strip = torch.cat(list((colours + (1 - alphas) * 0.75).clamp(0, 1)), dim=1)
     Image.fromarray((strip * 255).byte().numpy()).save(cell.with_suffix(".png"))
     cell.write_text(json.dumps(scores))
     return scores
+
+
+def fingerprint(*parts) -> str:
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def summary(cells: dict[tuple[str, str], list[dict]], rows: list[str]) -> str:
@@ -108,7 +104,9 @@ def main() -> None:
     judge = Judge.load(ASSETS / "judge") if (ASSETS / "judge").exists() else None
     first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
     prior = load_prior(options.prior, "", device="cpu", view_words=first.view_words)
-    weights = [runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge")]
+    prior_weights, judge_weights = (
+        runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge")
+    )
     options.work.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], list[dict]] = {}
     strips: dict[tuple[str, str], list[Path]] = {}
@@ -117,12 +115,14 @@ def main() -> None:
         for row in options.rows:
             for index, scene in enumerate(scenes):
                 recipe = preset(options.quality, caption(scene), seed=options.seed).set(options.set)
-                key = sha256(json.dumps([row, name, asdict(recipe), options.prior, weights], sort_keys=True).encode())
-                cell = options.work / f"{name}-{index:02d}-{row.replace(' ', '-')}-{key.hexdigest()[:10]}.json"
-                fresh = not cell.exists()
-                scores = (
-                    run_cell(row, scenes, index, recipe, prior, judge, cell) if fresh else json.loads(cell.read_text())
-                )
+                what = [row, name, asdict(recipe), options.prior, prior_weights]
+                stem = f"{name}-{index:02d}-{row.replace(' ', '-')}-"
+                cell = options.work / f"{stem}{fingerprint(*what, judge_weights)}.json"
+                if cell.exists():
+                    scores = json.loads(cell.read_text())
+                else:
+                    kept = options.work / f"{stem}{fingerprint(*what)}.ply"
+                    scores = run_cell(row, scenes, index, recipe, prior, judge, cell, kept)
                 cells.setdefault((row, name), []).append(scores)
                 strips.setdefault((row, name), []).append(cell.with_suffix(".png"))
                 print(
@@ -138,7 +138,7 @@ def main() -> None:
         "",
         "worst three: " + "; ".join(f"{c['prompt']} (iou {c['iou']:.2f}, psnr {c['psnr']:.1f})" for c in worst),
     ]
-    peaks = [c["memory"] for name in options.list for c in cells.get((ours, name), []) if c["memory"]]
+    peaks = [c["memory"] for name in options.list for c in cells.get((ours, name), []) if c.get("memory")]
     if peaks:
         text += [f"peak memory of the process that computed {ours}: {max(peaks) / 1e9:.2f} GB"]
     print("\n".join(text))
