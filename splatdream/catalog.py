@@ -178,6 +178,9 @@ CATALOG: dict[str, dict[str, Part]] = {
             "Esser et al., Scaling Rectified Flow Transformers for High-Resolution Image Synthesis, ICML 2024, "
             "arXiv:2403.03206",
         ),
+        "MVDreamPipeline": Part(
+            "splatdream.priors.mvdream:MVDream", "MVDream, four views of an object at a time", MVDREAM
+        ),
         "SanaPipeline": Part(
             "splatdream.priors.sana:Sana",
             "SANA, a light flow transformer",

@@ -16,8 +16,8 @@ from splatdream.priors.noise import discrete
 class StableDiffusion:
     """With `class_embed_type="projection"` the UNet is told the camera, which no such model of others has."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.network: Any = folder.model("unet", UNet2DConditionModel)
+    def __init__(self, folder: Folder, network: Any = None) -> None:
+        self.network: Any = network or folder.model("unet", UNet2DConditionModel)
         self.pipeline: Any = StableDiffusionPipeline(
             vae=folder.model("vae", AutoencoderKL, AutoencoderTiny),
             unet=self.network,

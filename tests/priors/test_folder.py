@@ -1,0 +1,142 @@
+"""Folders that are no pipelines, or broken ones: named in a sentence, and nothing is loaded by half."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from families import sd_folder
+from safetensors.torch import load_file, save_file
+
+from splatdream.cameras import orbit
+from splatdream.priors.diffusion import DiffusionPrior
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return sd_folder(tmp_path_factory.mktemp("folder"))
+
+
+@pytest.fixture
+def folder(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def edit(path: Path, change) -> None:
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+
+
+def lose(path: Path) -> None:
+    edit(path / "unet" / WEIGHTS, lambda weights: weights.pop("conv_out.bias"))
+
+
+def gain(path: Path) -> None:
+    edit(path / "unet" / WEIGHTS, lambda weights: weights.update(stranger=torch.zeros(1)))
+
+
+def reshape(path: Path) -> None:
+    edit(path / "unet" / WEIGHTS, lambda weights: weights.update({"conv_out.bias": torch.zeros(7)}))
+
+
+def poison(path: Path) -> None:
+    edit(path / "vae" / WEIGHTS, lambda weights: weights["encoder.conv_in.bias"].fill_(float("nan")))
+
+
+def truncate(path: Path) -> None:
+    file = path / "unet" / WEIGHTS
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def pickle(path: Path) -> None:
+    (path / "unet" / WEIGHTS).rename(path / "unet" / "diffusion_pytorch_model.bin")
+
+
+def silence(path: Path) -> None:
+    for file in (path / "tokenizer").iterdir():
+        file.unlink()
+
+
+def index(path: Path, **changes) -> None:
+    table = json.loads((path / "model_index.json").read_text())
+    (path / "model_index.json").write_text(json.dumps(table | changes))
+
+
+FAULTS = {
+    "missing weights": (lose, r"unet lacks conv_out\.bias"),
+    "unknown weights": (gain, r"unet has, and should not, stranger"),
+    "weights of another shape": (reshape, r"unet .*conv_out\.bias"),
+    "NaN": (poison, r"vae: the weight encoder\.conv_in\.bias is not finite"),
+    "half a file": (truncate, r"unet is no UNet2DConditionModel: .*; fetch or copy the folder again"),
+    "pickled weights": (pickle, r"unet has no \.safetensors; weights in other files could run code"),
+    "no tokenizer": (silence, r"tokenizer holds no tokenizer"),
+    "no config": (lambda path: (path / "vae" / "config.json").unlink(), r"vae/config\.json is missing"),
+    "no schedule": (lambda path: shutil.rmtree(path / "scheduler"), r"scheduler/scheduler_config\.json is missing"),
+    "another network": (
+        lambda path: index(path, unet=["diffusers", "UNet3DConditionModel"]),
+        r"the unet of a StableDiffusionPipeline must be UNet2DConditionModel, not UNet3DConditionModel",
+    ),
+    "code of its own": (
+        lambda path: index(path, unet=["my_unet", "MyUNet"]),
+        r"must be UNet2DConditionModel, not MyUNet",
+    ),
+    "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
+    "index of nothing": (lambda path: (path / "model_index.json").write_text("{}"), "names no pipeline"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_folder_is_refused_in_one_sentence(folder, fault) -> None:
+    break_it, message = FAULTS[fault]
+    break_it(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        DiffusionPrior.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_copies_in_half_precision_are_read_where_there_is_nothing_else_or_they_are_asked_for(folder) -> None:
+    full = DiffusionPrior.load(folder)
+    half = {name: value.half() for name, value in load_file(folder / "unet" / WEIGHTS).items()}
+    save_file({name: 2 * value for name, value in half.items()}, folder / "unet" / WEIGHTS.replace(".s", ".fp16.s"))
+    bias = "conv_out.bias"
+    assert torch.equal(DiffusionPrior.load(folder).unet.state_dict()[bias], full.unet.state_dict()[bias])
+    asked = DiffusionPrior.load(folder, dtype=torch.bfloat16).unet.state_dict()[bias]
+    torch.testing.assert_close(asked.float(), 2 * full.unet.state_dict()[bias], rtol=1e-2, atol=1e-3)
+    (folder / "unet" / WEIGHTS).unlink()
+    alone = DiffusionPrior.load(folder).unet
+    assert alone.dtype == torch.float32
+    torch.testing.assert_close(alone.state_dict()[bias], 2 * full.unet.state_dict()[bias], rtol=1e-2, atol=1e-3)
+
+
+def test_half_precision_answers_in_the_precision_of_the_question(folder) -> None:
+    prior = DiffusionPrior.load(folder, dtype=torch.bfloat16)
+    images = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    latents = prior.encode(images)
+    condition = prior.condition("a red mug", "", orbit(2, 32))
+    answer = prior.predict(latents, torch.tensor([10, 900]), condition.cond)
+    assert {latents.dtype, answer.value.dtype, prior.decode(latents).dtype} == {torch.float32}
+    whole = DiffusionPrior.load(folder)
+    condition = whole.condition("a red mug", "", orbit(2, 32))
+    exact = whole.predict(latents, torch.tensor([10, 900]), condition.cond)
+    torch.testing.assert_close(answer.value, exact.value, atol=0.05, rtol=0.05)  # bfloat16 keeps 8 bits
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", ", ."])
+def test_a_prompt_without_a_word_is_refused(whole, prompt) -> None:
+    with pytest.raises(ValueError, match="holds nothing that the prior can read"):
+        DiffusionPrior.load(whole).condition(prompt, "", orbit(1, 32))
+
+
+def test_a_prompt_longer_than_the_window_loses_its_last_words_and_says_which(whole) -> None:
+    prior = DiffusionPrior.load(whole)
+    window = prior.family.windows[0][1]
+    room = window - prior.length(", front view", prior.family.pipeline.tokenizer)
+    prompt = " ".join(["red"] * room + ["blue", "mug"])
+    with pytest.warns(UserWarning, match="of the prompt it leaves out: 'blue mug'"):
+        condition = prior.condition(prompt, "", orbit(1, 32))
+    kept = prior.embed(" ".join(["red"] * room) + ", front view")
+    assert torch.equal(condition.cond.tokens, kept.tokens)
