@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from splatdream import runs
 from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on every criterion, not on the required only.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Draw a splat from all around as well, and have it judged by its prompt.")
+    ] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What it shows, for --full.", show_default="what its run's manifest says"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     criteria: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Criteria of your own in TOML.", show_default="the shipped ones")
@@ -28,7 +36,7 @@ def check(
     """Check a splat or a mesh; exit code 1 where a required criterion fails."""
     if not file.is_file():
         raise Refused(f"{file} is a folder; give a file" if file.is_dir() else f"there is no file {file}")
-    report = examined(file, strict, criteria)
+    report = examined(file, strict, criteria, full, prompt)
     out = stdout()
     if as_json:
         out.print(json.dumps({"file": str(file), **report.table()}, indent=2, ensure_ascii=False))
@@ -39,14 +47,17 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def examined(file: Path, strict: bool, criteria: Path | None) -> "Report":
-    from splatdream.check import check_mesh, check_splats
+def examined(file: Path, strict: bool, criteria: Path | None, full: bool, prompt: str | None) -> "Report":
+    from splatdream.check import check_mesh, check_pictures, check_splats
     from splatdream.check.criteria import read_criteria
     from splatdream.check.mesh import is_mesh
 
     mesh = is_mesh(file)
+    if mesh and full:
+        raise Refused(f"{file} is a mesh, and --full draws splats only; leave it out")
     with refusing():
-        read_criteria("meshes" if mesh else "splats", criteria)
+        for kind in ("meshes",) if mesh else ("splats", "pictures")[: 1 + full]:
+            read_criteria(kind, criteria)
     if mesh:
         return check_mesh(file, strict=strict, criteria=criteria)
     from splatdream.export import input_suffix, read
@@ -54,7 +65,22 @@ def examined(file: Path, strict: bool, criteria: Path | None) -> "Report":
     with refusing():
         input_suffix(file)
     asset = read(file, drop_invalid=True)
-    return check_splats(asset.splats, dropped=asset.dropped, strict=strict, criteria=criteria)
+    report = check_splats(asset.splats, dropped=asset.dropped, strict=strict, criteria=criteria)
+    if not full:
+        return report
+    from splatdream.inspect.judge import Judge
+    from splatdream.priors import builtin_folder
+    from splatdream.render.cpu import render
+
+    judge = Judge.load(builtin_folder().parent / "judge")
+    told = {"antialiased": asset.antialiased, "strict": strict, "criteria": criteria}
+    return report + check_pictures(asset.splats, render, judge, prompt or prompt_of(file), **told)
+
+
+def prompt_of(file: Path) -> str | None:
+    """What the manifest of the run beside the file says, where it speaks of this file."""
+    manifest = runs.read_manifest(runs.run_folder(file))
+    return manifest["prompt"] if manifest is not None and manifest["result"]["file"] == file.name else None
 
 
 def lines(report: "Report") -> list[str]:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from splatdream.check import cloud, mesh
+from splatdream.check import cloud, mesh, pictures
 from splatdream.check.criteria import Report, read_criteria, report
+from splatdream.contracts import Renderer
+from splatdream.inspect.judge import Judge
 from splatdream.splats import Splats
 
 
@@ -20,3 +22,18 @@ def check_splats(
 def check_mesh(path: str | Path, *, strict: bool = False, criteria: str | Path | None = None) -> Report:
     """How a mesh file fares by the criteria for meshes. ValueError for a file that is none."""
     return report(mesh.measure(path), read_criteria("meshes", criteria), strict=strict)
+
+
+def check_pictures(
+    splats: Splats,
+    renderer: Renderer,
+    judge: Judge | None,
+    prompt: str | None,
+    *,
+    antialiased: bool = False,
+    strict: bool = False,
+    criteria: str | Path | None = None,
+) -> Report:
+    """How a cloud fares by the criteria for pictures; without a judge or a prompt some of them are not measured."""
+    found = pictures.measure(splats, renderer, judge, prompt, antialiased=antialiased)
+    return report(found, read_criteria("pictures", criteria), strict=strict)

@@ -37,13 +37,18 @@ class Criterion:
         return f"at least {self.low:g}" if self.high == inf else f"{self.low:g} to {self.high:g}"
 
     def mark(self, value: float) -> float:
-        """How good a value is: 1 at best, one half at a limit, 0 far beyond. Between two limits the middle is best."""
+        """How good a value is: 1 at best, one half at a limit, 0 far beyond.
+
+        Between two limits the middle is best; where nothing at all is allowed, any is less than one half.
+        """
         if not isfinite(value):
             return 0.0
         if self.high == inf:
             return 1 - 0.5 ** max(0.0, value / self.low) if self.low > 0 else float(value >= self.low)
         if self.low == -inf:
-            return 0.5 ** max(0.0, value / self.high) if self.high > 0 else float(value <= self.high)
+            if self.high <= 0:
+                return 1.0 if value <= self.high else 0.5 ** (1 + value - self.high)
+            return 0.5 ** max(0.0, value / self.high)
         half = 0.5 * (self.high - self.low)
         return 0.5 ** (abs(value - self.low - half) / half) if half > 0 else float(value == self.low)
 

@@ -33,7 +33,7 @@ def test_a_mark_is_one_at_best_half_at_a_limit_and_falls_beyond() -> None:
         assert criterion.mark(limit) == pytest.approx(0.5)
         assert criterion.mark(beyond) < 0.5
     assert Criterion("none at all", high=0.0).mark(0.0) == 1.0
-    assert Criterion("none at all", high=0.0).mark(1.0) == 0.0
+    assert Criterion("none at all", high=0.0).mark(1.0) == 0.25
 
 
 @pytest.mark.parametrize("value", [nan, inf])

@@ -97,6 +97,7 @@ def test_criteria_of_ones_own(call) -> None:
     [
         (["missing.ply"], "there is no file missing.ply"),
         (["."], ". is a folder; give a file"),
+        (["box.stl", "--full"], "--full draws splats only"),
         (["note.txt"], "choose one of .ply"),
         (["ball.ply", "--criteria", "note.txt"], "note.txt holds no criteria"),
         (["ball.ply", "--criteria", "none.toml"], "none.toml: no such file"),
@@ -105,6 +106,7 @@ def test_criteria_of_ones_own(call) -> None:
 def test_wrong_use_is_refused(words, message, call) -> None:
     write_ply(ball(), "ball.ply")
     Path("note.txt").write_text("[[")
+    trimesh.creation.box().export("box.stl")
     result = call("check", *words)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
@@ -126,3 +128,15 @@ def test_generate_puts_the_verdict_into_the_manifest_and_says_so(call, small) ->
     assert "it is not in order: its check fails gaussians" in result.stdout
     again = json.loads(call("check", "mug.ply", "--json").stdout)
     assert again["criteria"]["largest"]["value"] == pytest.approx(verdict["criteria"]["largest"]["value"], rel=1e-4)
+
+
+def test_full_draws_and_judges_by_the_prompt(call) -> None:
+    write_ply(ball(), "ball.ply")
+    names = [line.split()[1] for line in call("check", "ball.ply", "--full").stdout.splitlines()[:-1]]
+    assert names[-7:] == [
+        *("empty_views", "saturation", "sharpness", "inconsistency"),
+        *("measured", "measured", "measured"),
+    ]
+    told = json.loads(call("check", "ball.ply", "--full", "--prompt", "a grey ball", "--json").stdout)["criteria"]
+    assert told["right_way_up"]["passed"]
+    assert told["janus"]["note"] == "what the prompt names has no front"
