@@ -1,0 +1,1 @@
+"""Meshes: from a cloud of Gaussians to a closed, textured surface in a file."""
