@@ -84,7 +84,8 @@ def unet_of(folder: Folder) -> UNet2DConditionModel:
     except Exception as error:
         raise ValueError(f"{folder.path / 'unet'} is no MVDream UNet: {first_line(error)}; {REFETCH}") from error
     folder.check("unet", unet, {"missing_keys": missing, "unexpected_keys": unexpected, "mismatched_keys": []})
-    return unet.to(dtype=folder.dtype).requires_grad_(False).eval()
+    network: Any = unet
+    return network.to(folder.dtype).requires_grad_(False).eval()
 
 
 def stock_unet(config: dict[str, Any]) -> UNet2DConditionModel:
