@@ -1,0 +1,95 @@
+"""The engine of processes on this machine: starts workers, and sees to the jobs and the places of those that die."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from splatdream.batch.claims import Claims, new_worker
+
+POLL_SECONDS = 0.2
+LEAVE_SECONDS = 120.0
+"""How long a worker may take to finish its step and save its state."""
+FRUITLESS = 3
+"""So many deaths of workers at each place, with no job in hand and none done since, end the batch."""
+
+
+class Hopeless(RuntimeError):  # noqa: N818
+    """Workers die before they do anything."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A worker with the environment of its place: which device or how many threads it has."""
+
+    name: str
+    environment: Mapping[str, str]
+    system: subprocess.Popen
+    said: Path
+
+
+def run_local(batch: Path, claims: Claims, environments: list[dict[str, str]]) -> Generator[list[str], None, None]:
+    """Works until nothing is left, with a worker in each of the environments, and yields their names as time goes by.
+
+    Leaving the loop stops the workers, which save what they have. Hopeless where they all die at once.
+    """
+    crew: list[Process] = []
+    fruitless, done = 0, -1
+    try:
+        for environment in environments:
+            crew.append(start(batch, claims, environment))
+        while crew:
+            yield [process.name for process in crew]
+            time.sleep(POLL_SECONDS)
+            for process in [each for each in crew if each.system.poll() is not None]:
+                crew.remove(process)
+                if process.system.returncode == 0:
+                    continue
+                held, now = claims.bury(process.name, died(process)), len(claims.jobs("done"))
+                fruitless, done = (0, now) if held or now > done else (fruitless + 1, done)
+                if fruitless >= FRUITLESS * len(environments):
+                    raise Hopeless(f"workers die before they begin, the last one {died(process)}")
+                if not claims.over():
+                    crew.append(start(batch, claims, process.environment))
+    finally:
+        stop(crew, claims)
+
+
+def start(batch: Path, claims: Claims, environment: Mapping[str, str]) -> Process:
+    """A new worker, whose words go to a file of its name."""
+    name = new_worker()
+    said = claims.folder / "said" / f"{name}.txt"
+    said.parent.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "splatdream.batch.worker", str(batch), name]
+    words += ["--retries", str(claims.retries), "--stale", str(claims.stale_seconds)]
+    with said.open("wb") as file:
+        system = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file)
+    return Process(name, environment, system, said)
+
+
+def stop(crew: list[Process], claims: Claims) -> None:
+    """Lets every worker save what it has and go; who does not in time is killed."""
+    for process in crew:
+        if process.system.stdin is not None:
+            with suppress(OSError):
+                process.system.stdin.close()
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for process in crew:
+        try:
+            process.system.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.system.kill()
+            process.system.wait()
+        if process.system.returncode != 0:
+            claims.bury(process.name, died(process))
+
+
+def died(process: Process) -> str:
+    """How a worker died, with the last that it said."""
+    code = process.system.returncode
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    lines = process.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{how}: {lines[-1]}" if lines else how

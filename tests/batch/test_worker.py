@@ -1,0 +1,119 @@
+"""A worker in this process: it does what `generate` does, goes on where others stopped, and survives bad prompts."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import tiny_prior_folder
+
+from splatdream import runs, session
+from splatdream.batch import worker
+from splatdream.batch.claims import Claims
+from splatdream.batch.prompts import Job, job, write_plan
+from splatdream.batch.worker import work
+from splatdream.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Recipe:
+    prior = tiny_prior_folder(tmp_path_factory.mktemp("prior") / "tiny")
+    return Recipe("a red mug", prior=str(prior), renderer="dense", device="cpu", steps=3, views=2, count=30)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    """Turntables of two small views, and no patience."""
+    monkeypatch.setattr(worker, "VIEWS", 2)
+    monkeypatch.setattr(worker, "PIXELS", 16)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
+
+
+def begun(batch: Path, *recipes: Recipe) -> tuple[list[Job], Claims]:
+    jobs = [job(recipe) for recipe in recipes]
+    write_plan(batch, {each.name: each for each in jobs})
+    claims = Claims(batch, retries=1)
+    claims.add([each.name for each in jobs])
+    return jobs, claims
+
+
+def test_a_batch_makes_the_bytes_of_single_runs(base, tmp_path) -> None:
+    recipes = base, base.replace(prompt="a blue ball", seed=3)
+    jobs, claims = begun(tmp_path, *recipes)
+    work(tmp_path, "a", threading.Event(), retries=1)
+    assert claims.jobs("done") == {each.name for each in jobs}
+    for each, recipe in zip(jobs, recipes, strict=True):
+        list(session.start(recipe, tmp_path / "alone.ply"))
+        assert each.output(tmp_path).read_bytes() == (tmp_path / "alone.ply").read_bytes()
+        result = claims.results("done")[each.name]
+        assert result["sha256"] == runs.sha256(each.output(tmp_path))
+        assert 0.0 <= result["score"] <= 1.0
+        assert each.output(tmp_path).with_suffix(".gif").is_file()
+
+
+def test_the_prior_is_loaded_once_for_all_jobs_that_want_the_same(base, tmp_path, monkeypatch) -> None:
+    calls = []
+    load = worker.load_prior
+    monkeypatch.setattr(worker, "load_prior", lambda *words, **options: calls.append(words) or load(*words, **options))
+    begun(tmp_path, base, base.replace(seed=1), base.replace(prompt="a ball"))
+    work(tmp_path, "a", threading.Event(), retries=1)
+    assert len(calls) == 1
+
+
+def test_a_failing_prompt_is_told_and_the_rest_is_done(base, tmp_path) -> None:
+    bad, good = base.replace(prompt="a red dragn"), base
+    jobs, claims = begun(tmp_path, bad, good)
+    work(tmp_path, "a", threading.Event(), retries=1)
+    assert "does not know 'dragn'" in claims.results("failed")[jobs[0].name]["error"]
+    assert claims.jobs("done") == {jobs[1].name}
+
+
+def test_who_is_stopped_gives_its_job_back_with_its_state(base, tmp_path) -> None:
+    (only,), claims = begun(tmp_path, base.replace(steps=4))
+    stop = threading.Event()
+    run = runs.run_folder(only.output(tmp_path))
+    log, told = runs.log, []
+
+    def stops_at_two(folder, event, **values):
+        log(folder, event, **values)
+        if event == "step" and values["step"] == 2:
+            told.append(values)
+            stop.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "log", stops_at_two)
+        work(tmp_path, "a", stop, retries=1)
+    assert claims.jobs("todo") == {only.name}
+    assert next(iter(runs.states(run))) == 2
+    work(tmp_path, "b", threading.Event(), retries=1)
+    assert [entry["step"] for entry in runs.events(run, "step")] == [1, 2, 3, 4]
+    list(session.start(only.recipe, tmp_path / "alone.ply"))
+    assert only.output(tmp_path).read_bytes() == (tmp_path / "alone.ply").read_bytes()
+
+
+def test_a_run_that_was_finished_by_the_dead_is_not_done_again(base, tmp_path) -> None:
+    (only,), claims = begun(tmp_path, base)
+    work(tmp_path, "a", threading.Event(), retries=1)
+    before = only.output(tmp_path).stat().st_mtime_ns
+    (claims.folder / "done" / only.name).rename(claims.folder / "taken" / f"{only.name}.0@dead")
+    claims.bury("dead", "by signal 9")
+    work(tmp_path, "b", threading.Event(), retries=1)
+    assert claims.results("done")[only.name]["deaths"] == 1
+    assert only.output(tmp_path).stat().st_mtime_ns == before
+    assert len(runs.events(runs.run_folder(only.output(tmp_path)), "begin")) == 1
+
+
+def test_a_folder_in_another_workers_hands_is_waited_for(base, tmp_path) -> None:
+    (only,), claims = begun(tmp_path, replace(base))
+    output = only.output(tmp_path)
+    output.parent.mkdir()
+    busy = session.start(base, output)
+    next(busy)  # the other one is only asleep
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(tmp_path, "b", stop), kwargs={"retries": 1})
+    thread.start()
+    list(busy)
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert claims.jobs("done") == {only.name}
+    assert len(runs.events(runs.run_folder(output), "end")) == 1
