@@ -16,6 +16,7 @@ from splatdream_cli.doctor import doctor
 from splatdream_cli.export import export
 from splatdream_cli.generate import generate
 from splatdream_cli.look import info, render
+from splatdream_cli.mesh import mesh
 from splatdream_cli.playground import playground
 from splatdream_cli.reproduce import reproduce
 from splatdream_cli.resume import resume
@@ -51,6 +52,7 @@ app.command()(reproduce)
 app.command()(render)
 app.command()(info)
 app.command()(export)
+app.command()(mesh)
 app.command()(check)
 app.command()(playground)
 app.command("list")(list_parts)

@@ -222,6 +222,12 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".glb": Part("splatdream.export.gltf:write_glb", "glTF with Khronos' KHR_gaussian_splatting, exact"),
         ".gltf": Part("splatdream.export.gltf:write_gltf", "the same as text"),
     },
+    "mesh": {
+        ".glb": Part("splatdream.mesh.gltf:write_glb", "glTF 2.0 with texture and normal map, for Blender and the web"),
+        ".obj": Part("splatdream.mesh.obj:write_obj", "Wavefront, with .mtl and .png beside it"),
+        ".ply": Part("splatdream.mesh.ply:write_mesh_ply", "triangles with colours at the vertices"),
+        ".stl": Part("splatdream.mesh.stl:write_stl", "the shape alone, for printing"),
+    },
     "reader": {
         ".ply": Part("splatdream.export.ply:load_ply", "splats in PLY of any tool", KERBL),
         ".compressed.ply": Part("splatdream.export.ply:load_ply", "PlayCanvas' packed PLY"),

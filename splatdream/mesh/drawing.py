@@ -13,6 +13,7 @@ from torch import Tensor
 
 from splatdream.cameras import Cameras, around
 from splatdream.corpus.raster import draw
+from splatdream.mesh.model import Model
 from splatdream.mesh.surface import Surface
 
 OVERSAMPLE = 2
@@ -46,3 +47,16 @@ def silhouettes(surface: Surface, cameras: Cameras, fold: int = 1) -> Float[Tens
     """How much of every pixel the surface covers."""
     masks = [(faces >= 0).astype(np.float32)[..., None] for faces, _, _ in drawn(surface, cameras, fold)]
     return torch.from_numpy(np.stack([averaged(mask, fold) for mask in masks]))
+
+
+def shown(model: Model, cameras: Cameras) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 1"]]:
+    """The model's base colours as the cameras see them, premultiplied over black, and how much it covers."""
+    views = []
+    for faces, weights, _ in drawn(model.surface, cameras, OVERSAMPLE):
+        picture = np.zeros((*faces.shape, 4), np.float32)
+        hit = faces >= 0
+        uvs = (model.uvs[model.surface.faces[faces[hit]]] * weights[hit][..., None]).sum(1)
+        picture[hit] = np.concatenate([model.colours_at(uvs), np.ones((len(uvs), 1), np.float32)], axis=1)
+        views.append(averaged(picture, OVERSAMPLE))
+    pictures = torch.from_numpy(np.stack(views))
+    return pictures[..., :3], pictures[..., 3:]
