@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
         for degree in (0, 3):
             splats = scene(arguments.count, degree)
-            for suffix in arguments.formats or CATALOG["exporter"]:
+            for suffix in arguments.formats or CATALOG["reader"]:
                 figures = measure(splats, suffix, Path(folder), arguments.repeats)
                 rows.append({"format": suffix, "degree": degree, "count": arguments.count, **figures})
     path = report.save("export", table(rows), {"rows": rows}, arguments.out)

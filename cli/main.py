@@ -21,6 +21,7 @@ from splatdream_cli.playground import playground
 from splatdream_cli.reproduce import reproduce
 from splatdream_cli.resume import resume
 from splatdream_cli.tables import cite, list_parts, words
+from splatdream_cli.view import view
 
 app = typer.Typer(
     name="splatdream",
@@ -54,6 +55,7 @@ app.command()(info)
 app.command()(export)
 app.command()(mesh)
 app.command()(check)
+app.command()(view)
 app.command()(playground)
 app.command("list")(list_parts)
 app.command()(words)

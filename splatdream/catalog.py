@@ -221,6 +221,7 @@ CATALOG: dict[str, dict[str, Part]] = {
         ".sog": Part("splatdream.export.sog:write_sog", "PlayCanvas' pictures of numbers, for the web"),
         ".glb": Part("splatdream.export.gltf:write_glb", "glTF with Khronos' KHR_gaussian_splatting, exact"),
         ".gltf": Part("splatdream.export.gltf:write_gltf", "the same as text"),
+        ".html": Part("splatdream.export.html:write_html", "a page to look at, with the viewer inside"),
     },
     "mesh": {
         ".glb": Part("splatdream.mesh.gltf:write_glb", "glTF 2.0 with texture and normal map, for Blender and the web"),

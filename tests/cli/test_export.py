@@ -11,7 +11,7 @@ from splatdream.export import read
 from splatdream.export.ply import load_ply
 from splatdream.init.sphere import sphere
 
-FORMATS = list(CATALOG["exporter"])
+FORMATS = list(CATALOG["reader"])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from splatdream.export.axes import Axes, rotate, turn
 from splatdream.export.ply import read_ply, write_ply
 from splatdream.splats import Splats
 
-FORMATS = list(CATALOG["exporter"])
+FORMATS = list(CATALOG["reader"])
 SAME: dict[str, float] = {
     **dict.fromkeys(("means", "quats", "log_scales", "sh0", "shN"), 5 * ROUNDING),
     "opacities": 5 * ROUNDING,

@@ -14,7 +14,7 @@ from splatdream.export import input_suffix, output_suffix, read, write
 from splatdream.export.axes import turn
 from splatdream.render.cpu import render
 
-FORMATS = list(CATALOG["exporter"])
+FORMATS = list(CATALOG["reader"])
 TURNING = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
 """Those whose files may have any axes."""
 HIGHEST = {**dict.fromkeys(FORMATS, 3), ".splat": 0}
