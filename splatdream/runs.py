@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from glob import escape
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +142,8 @@ def locked(folder: Path) -> Iterator[None]:
                 path.unlink()
         else:
             # Unlinked while it is held: afterwards it could be somebody else's.
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be closed to us by now; an unlocked file harms nobody
+                path.unlink()
             os.close(descriptor)
 
 
@@ -285,11 +288,13 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+@cache
 def source_hash() -> str:
-    """SHA-256 of the library's own source."""
-    root, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    """SHA-256 of the library's own source and of the tables it ships, as this process found them."""
+    digest = hashlib.sha256()
+    for root, pattern in ((Path(__file__).parent, "*.py"), (Path(str(files("splatdream_assets"))), "*.toml")):
+        for name, path in sorted((path.relative_to(root).as_posix(), path) for path in root.rglob(pattern)):
+            digest.update(f"{name}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -200,7 +200,8 @@ class Session:
         except OSError as error:
             whole = max((number for number in runs.states(folder) if number <= step), default=None)
             left = f"the one after step {whole} is whole" if whole is not None else "there is none before it"
-            raise OSError(f"cannot save the state after step {step}: {error.strerror or error}; {left}") from error
+            reason = (error.strerror or str(error)).lower()
+            raise OSError(f"cannot save the state after step {step}: {reason}; {left}") from error
         self.saved = time.perf_counter()
         self.prune(step)
 
