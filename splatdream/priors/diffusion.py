@@ -56,12 +56,10 @@ class DiffusionPrior:
     def __init__(self, family: Family, *, device: str = "cpu", view_words: ViewWords = NAMED) -> None:
         self.family, self.view_words = family, view_words
         self.schedule: Schedule = family.schedule
-        self.unet = family.network
-        self.portions = Portions(group=getattr(family, "group", 1))
-        self.use_encoder(family.pipeline.vae)
         self.device = torch.device(device)
-        self.unet.to(self.device)
-        self.vae.to(self.device)
+        self.unet = family.network.to(self.device, memory_format=torch.channels_last)
+        self.portions = Portions(group=getattr(family, "group", 1), threaded=self.device.type == "cpu")
+        self.use_encoder(family.pipeline.vae)
         self._embeddings: dict[tuple[str, bool], Embedding] = {}
         self._students: dict[int, Student] = {}
         self._cut: set[str] = set()
@@ -86,7 +84,7 @@ class DiffusionPrior:
 
     def use_encoder(self, vae: Any) -> None:
         """Takes another autoencoder of the same latents, such as a tiny one."""
-        self.vae = vae.requires_grad_(False).eval()
+        self.vae = vae.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
         blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
         self.factor = 2 ** (len(blocks) - 1)
         self.image_size = self.unet.config.sample_size * self.factor

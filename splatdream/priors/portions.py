@@ -1,7 +1,7 @@
 """How many views go through a network at once: fewer after each time that the memory was too small.
 
 Views do not see one another in an autoencoder, nor (but for their groups) in a network, so that portions give the same
-answers and the same gradient, only later.
+answers and the same gradient, only later. On a processor the views of a portion are shared out among torch's threads.
 """
 
 import warnings
@@ -11,17 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splatdream.priors.shares import Value, at_once, shares
+
 
 class Portions:
-    """`views` at once, None for all; `group` of them belong together and are never parted."""
+    """`views` at once, None for all; `group` of them belong together and are never parted.
 
-    def __init__(self, views: int | None = None, group: int = 1) -> None:
-        self.group = group
+    `threaded` shares them out among torch's threads, as serves a processor.
+    """
+
+    def __init__(self, views: int | None = None, group: int = 1, *, threaded: bool = False) -> None:
+        self.group, self.threaded = group, threaded
         self.views = None if views is None else max(views // group, 1) * group
 
     def of(self, count: int) -> list[slice]:
         views = self.views or max(count, 1)
-        return [slice(first, first + views) for first in range(0, count, views)]
+        return [slice(first, min(first + views, count)) for first in range(0, count, views)]
+
+    def spread(self, function: Callable[[slice], Value], rows: slice) -> list[Value]:
+        """What `function` says of one portion, share by share."""
+        return at_once(function, shares(rows, self.group, torch.get_num_threads() if self.threaded else 1))
 
     def shrink(self, count: int, error: RuntimeError) -> None:
         """Half as many as there were. The error itself where it is no want of memory, or nothing smaller is left."""
@@ -42,10 +51,13 @@ class Portions:
         """What `function` says of all rows, portion by portion."""
         while True:
             try:
-                pieces = [function(rows) for rows in self.of(count)]
-                return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+                return joined([piece for rows in self.of(count) for piece in self.spread(function, rows)])
             except RuntimeError as error:
                 self.shrink(count, error)
+
+
+def joined(pieces: list[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -61,17 +73,17 @@ def encoded(
 
 
 class _Encoded(torch.autograd.Function):
-    """In one portion it keeps the graph, as autograd does; in more it keeps the images alone."""
+    """In one portion it keeps the graphs, as autograd does; in more it keeps the images alone."""
 
     @staticmethod
     def forward(ctx, images, function, portions):
-        ctx.function, ctx.portions, ctx.graph = function, portions, None
+        ctx.function, ctx.portions, ctx.graphs = function, portions, None
         ctx.save_for_backward(images)
         count = len(images)
         if ctx.needs_input_grad[0] and len(portions.of(count)) == 1:
             try:
-                ctx.graph = _with_graph(function, images)
-                return ctx.graph[1].detach()
+                ctx.graphs = portions.spread(lambda rows: _with_graph(function, images[rows]), slice(0, count))
+                return joined([latents.detach() for _, latents in ctx.graphs])
             except RuntimeError as error:
                 portions.shrink(count, error)
         return portions.apply(lambda rows: function(images[rows]), count)
@@ -80,22 +92,32 @@ class _Encoded(torch.autograd.Function):
     def backward(ctx, *gradients):
         (gradient,) = gradients
         (images,) = ctx.saved_tensors
-        if ctx.graph is not None:
-            (leaf, latents), ctx.graph = ctx.graph, None
+        if ctx.graphs is not None:
+            graphs, ctx.graphs = ctx.graphs, None
+            pieces = gradient.split([len(leaf) for leaf, _ in graphs])
             try:
-                return *torch.autograd.grad(latents, leaf, gradient), None, None
+                return joined(at_once(_pulled_back, list(zip(graphs, pieces, strict=True)))), None, None
             except RuntimeError as error:
-                del leaf, latents
+                graphs.clear()
                 ctx.portions.shrink(len(images), error)
 
         def of(rows: slice) -> Tensor:
-            leaf, latents = _with_graph(ctx.function, images[rows])
-            return torch.autograd.grad(latents, leaf, gradient[rows])[0]
+            return _pulled_back((_with_graph(ctx.function, images[rows]), gradient[rows]))
 
         return ctx.portions.apply(of, len(images)), None, None
 
 
-def _with_graph(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+Graph = tuple[Tensor, Tensor]
+"""A leaf and what a function made of it."""
+
+
+def _with_graph(function: Callable[[Tensor], Tensor], images: Tensor) -> Graph:
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         return leaf, function(leaf)
+
+
+def _pulled_back(given: tuple[Graph, Tensor]) -> Tensor:
+    """The gradient of the leaf, where that of what was made of it is given."""
+    (leaf, latents), gradient = given
+    return torch.autograd.grad(latents, leaf, gradient)[0]

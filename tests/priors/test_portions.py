@@ -6,6 +6,7 @@ from families import sd_folder
 
 from splatdream.cameras import orbit
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.shares import at_once, shares
 
 VIEWS = 5
 
@@ -17,7 +18,7 @@ def prior(tmp_path_factory) -> DiffusionPrior:
 
 @pytest.fixture(autouse=True)
 def whole(prior):
-    prior.portions.views = None
+    prior.portions.views, prior.portions.threaded = None, False
 
 
 def images() -> torch.Tensor:
@@ -119,3 +120,83 @@ def test_other_errors_are_not_taken_for_want_of_memory(prior, monkeypatch) -> No
     with pytest.raises(RuntimeError, match="shapes do not match"):
         gradient(prior)
     assert prior.portions.views is None
+
+
+@pytest.fixture
+def threads(prior):
+    """Sets how many threads torch has, and shares views out among them."""
+    before = torch.get_num_threads()
+    prior.portions.threaded = True
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
+def test_the_gradient_of_shares_is_that_of_one_batch(prior, threads, count) -> None:
+    threads(1)
+    expected = gradient(prior)
+    threads(count)
+    torch.testing.assert_close(gradient(prior), expected)
+
+
+def test_the_gradient_of_portions_in_shares_is_that_of_one_batch(prior, threads) -> None:
+    expected = gradient(prior)
+    prior.portions.views = 2
+    threads(2)
+    torch.testing.assert_close(gradient(prior), expected)
+
+
+def test_answers_in_shares_are_those_of_one_batch_and_hold_no_graph(prior, threads) -> None:
+    condition = prior.condition("a red mug", "", orbit(4, 32))
+    latents = torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    timesteps = torch.arange(4) * 100 + 50
+    threads(1)
+    expected = prior.predict(latents, timesteps, condition.cond).value
+    threads(2)
+    found = prior.predict(latents.requires_grad_(), timesteps, condition.cond).value
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_the_same_threads_give_the_same_bytes(prior, threads) -> None:
+    threads(5)
+    assert torch.equal(gradient(prior), gradient(prior))
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "count", "expected"),
+    [
+        (slice(0, 8), 1, 2, [4, 4]),
+        (slice(4, 8), 1, 16, [1, 1, 1, 1]),
+        (slice(0, 8), 4, 16, [4, 4]),  # groups are never parted
+        (slice(0, 5), 1, 2, [5]),  # unequal shares would wait for the largest
+        (slice(0, 6), 4, 2, [6]),  # the last portion may hold less than a group
+        (slice(0, 9), 1, 4, [3, 3, 3]),
+    ],
+)
+def test_shares_are_equal_and_hold_every_row_once(rows, group, count, expected) -> None:
+    found = shares(rows, group, count)
+    assert [part.stop - part.start for part in found] == expected
+    assert [row for part in found for row in range(part.start, part.stop)] == list(range(rows.start, rows.stop))
+
+
+def test_threads_are_shared_out_and_the_callers_are_left_to_it(threads) -> None:
+    threads(4)
+    assert at_once(lambda part: torch.get_num_threads(), [0, 1]) == [2, 2]
+    assert torch.get_num_threads() == 4
+    threads(2)
+    assert at_once(lambda part: torch.get_num_threads(), [0, 1]) == [1, 1]
+
+
+def test_an_error_in_one_share_is_told_when_all_have_ended(threads) -> None:
+    threads(2)
+    ended = []
+
+    def work(part: int) -> None:
+        if part == 0:
+            raise RuntimeError("no memory")
+        ended.append(part)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        at_once(work, [0, 1])
+    assert ended == [1]
