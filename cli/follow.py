@@ -1,8 +1,9 @@
 """What a run shows while it works, and what it says when it ends or is stopped."""
 
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,13 @@ import typer
 
 from splatdream import runs
 from splatdream.recipe import Recipe
-from splatdream_cli.console import duration, shown_command, stdout
+from splatdream_cli.console import Refused, duration, shown_command, stdout
 from splatdream_cli.progress import display
-from splatdream_cli.signals import Stop, stoppable
+from splatdream_cli.signals import stoppable
 
 if TYPE_CHECKING:
     from splatdream.loop import Step
+    from splatdream.viewer.live import Live
 
 PREVIEW_VIEWS = 4
 
@@ -23,16 +25,24 @@ Preview = Annotated[
     int, typer.Option("--preview-every", metavar="N", min=0, help="Write NAME.preview.png every N steps; 0 for never.")
 ]
 
+Watch = Annotated[bool, typer.Option("--live", help="Show the run in the browser, with pause and stop.")]
+
 
 def follow(
-    steps: "Generator[Step, None, None]", recipe: Recipe, output: Path, preview_every: int, done: int = 0
+    steps: "Generator[Step, None, None]",
+    recipe: Recipe,
+    output: Path,
+    preview_every: int,
+    done: int = 0,
+    *,
+    live: bool = False,
 ) -> None:
     """Shows a run's steps to the end, or exits with 128 + the number of the signal that stopped it.
 
-    `done` steps of the recipe's lie behind.
+    `done` steps of the recipe's lie behind; `live` shows them in the browser too, whose page can stop them as well.
     """
     out, folder, begun = stdout(), runs.run_folder(output), time.perf_counter()
-    with stoppable() as stop:
+    with watched(live, recipe.prompt) as page, stoppable() as stop:
         try:
             with display(out, recipe.steps, done) as shown, closing(steps):
                 shown.say(f"{recipe.prompt!r}: steps {done + 1} to {recipe.steps}; loading the prior")
@@ -43,9 +53,14 @@ def follow(
                     before = now
                     if preview_every and (step.index + 1) % preview_every == 0:
                         preview(step, recipe, output)
+                    if page is not None:
+                        page.show(step)
+                        if page.stopped:
+                            raise KeyboardInterrupt
                     stop.check()
         except KeyboardInterrupt:
-            tell_stopped(stop, recipe, output, folder)
+            by = "the page" if page is not None and page.stopped else stop.name
+            tell_stopped(by, recipe, output, folder)
             raise typer.Exit(stop.exit_code) from None
         except Exception:
             tell_kept(folder)
@@ -60,6 +75,27 @@ def follow(
     out.print(f"look at it: {shown_command('splatdream', 'render', output)}")
 
 
+def check_live(live: bool) -> None:
+    """Refused before anything is done where there is nothing to show a run with."""
+    if live and find_spec("viser") is None:
+        raise Refused("--live needs the package viser; pip install 'splatdream[viewer]'")
+
+
+@contextmanager
+def watched(live: bool, prompt: str) -> "Iterator[Live | None]":
+    """A page of this machine that shows the steps it is given, where one is wanted."""
+    if not live:
+        yield None
+        return
+    from splatdream.export.html import served
+    from splatdream.viewer.live import Live
+
+    with served() as server:
+        page = Live(server, prompt)
+        stdout().print(f"watch it at {page.address}")
+        yield page
+
+
 def preview(step: "Step", recipe: Recipe, output: Path) -> None:
     from splatdream.catalog import find
     from splatdream.turntable import turntable, write_sheet
@@ -69,14 +105,14 @@ def preview(step: "Step", recipe: Recipe, output: Path) -> None:
     write_sheet(pictures, output.with_suffix(".preview.png"))
 
 
-def tell_stopped(stop: Stop, recipe: Recipe, output: Path, folder: Path) -> None:
-    """What a signal has left, and how to go on."""
+def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path) -> None:
+    """What the stop by a signal or the page has left, and how to go on."""
     out, left = stdout(), runs.events(folder, "stop")
     if left and left[-1]["step"]:
-        out.print(f"stopped by {stop.name} after step {left[-1]['step']} of {recipe.steps}")
+        out.print(f"stopped by {by} after step {left[-1]['step']} of {recipe.steps}")
         out.print(f"{output} holds the splat as it is, {left[-1]['count']:,} Gaussians")
     else:
-        out.print(f"stopped by {stop.name} before the first step; {output} was not written")
+        out.print(f"stopped by {by} before the first step; {output} was not written")
     if (folder / runs.RECIPE).is_file():
         out.print(f"to go on: {shown_command('splatdream', 'resume', folder)}")
 

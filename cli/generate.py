@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from splatdream_cli.console import stdout, teaching
-from splatdream_cli.follow import Preview, follow
-from splatdream_cli.plan import Plan, check, compose, described, repeatable, trial
+from splatdream_cli.follow import Preview, Watch, check_live, follow
+from splatdream_cli.plan import Plan, changed, check, compose, described, repeatable, trial
 
 
 @teaching
@@ -32,6 +32,7 @@ def generate(
         bool, typer.Option("--dry-run", help="Tell the plan, memory and expected time, and write nothing.")
     ] = False,
     preview_every: Preview = 0,
+    live: Watch = False,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Save the state every N steps.")
     ] = 25,
@@ -39,7 +40,26 @@ def generate(
         bool, typer.Option("--deterministic", help="Refuse what cannot promise the same bytes again.")
     ] = False,
     prior: Annotated[
-        str | None, typer.Option(metavar="auto|builtin|FOLDER", help="The diffusion model.", rich_help_panel="Recipe")
+        str | None,
+        typer.Option(
+            metavar="auto|builtin|NAME|FOLDER|OWNER/NAME[@REVISION]",
+            help="The diffusion model; `splatdream prior list` names some.",
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:SCALE]", help="A LoRA for the model; repeatable.", rich_help_panel="Recipe"),
+    ] = None,
+    new_words: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:WORD]", help="A textual inversion for the model; repeatable.", rich_help_panel="Recipe"
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="A tiny autoencoder (TAESD) for the model's.", rich_help_panel="Recipe"),
     ] = None,
     distill: Annotated[
         str | None,
@@ -72,7 +92,9 @@ def generate(
         "renderer": renderer,
     }
     quieten()
+    check_live(live)
     wanted = compose(prompt, quality, recipe, assignments or [], flags)
+    wanted = changed(wanted, lora or [], new_words or [], encoder)
     plan = check(repeatable(wanted) if deterministic else wanted, output, force=force)
     if dry_run:
         tell(plan)
@@ -80,7 +102,7 @@ def generate(
     from splatdream import session
 
     work = session.start(plan.recipe, plan.output, checkpoint_every=checkpoint_every, say=stdout().print)
-    follow(work, plan.recipe, plan.output, preview_every)
+    follow(work, plan.recipe, plan.output, preview_every, live=live)
 
 
 def quieten() -> None:

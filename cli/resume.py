@@ -7,7 +7,7 @@ import typer
 
 from splatdream import runs
 from splatdream_cli.console import Refused, refusing, stdout, teaching
-from splatdream_cli.follow import Preview, follow
+from splatdream_cli.follow import Preview, Watch, check_live, follow
 from splatdream_cli.generate import quieten
 
 
@@ -17,9 +17,11 @@ def resume(
         Path, typer.Argument(metavar="PATH", help="A run that was broken off: its folder NAME.run, or its output.")
     ],
     preview_every: Preview = 0,
+    live: Watch = False,
 ) -> None:
     """Go on with a run as if it had never stopped."""
     quieten()
+    check_live(live)
     with refusing():
         run = runs.read(path)
         if runs.finished(run.folder):
@@ -30,4 +32,4 @@ def resume(
     from splatdream import session
 
     steps = session.resume(run.folder, say=stdout().print)
-    follow(steps, run.recipe, run.output, preview_every, next(iter(runs.states(run.folder)), 0))
+    follow(steps, run.recipe, run.output, preview_every, next(iter(runs.states(run.folder)), 0), live=live)

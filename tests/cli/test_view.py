@@ -54,3 +54,31 @@ def test_wrong_use_is_refused(words, message, call, monkeypatch) -> None:
     result = call("view", *words)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_live_tells_its_address_and_the_page_can_stop_the_run(call, small, monkeypatch) -> None:
+    from splatdream.viewer.live import Live
+
+    show = Live.show
+
+    def stopped_at_the_second(self, step) -> None:
+        show(self, step)
+        if step.index == 1:
+            self.stop()
+
+    monkeypatch.setattr(Live, "show", stopped_at_the_second)
+    result = call("generate", "a red mug", "-o", "mug.ply", *small, "--live")
+    assert result.exit_code == 130, result.output
+    assert "watch it at http://127.0.0.1:" in result.stdout
+    assert "stopped by the page after step 2 of 3" in result.stdout
+    assert Path("mug.ply").is_file()
+    monkeypatch.setattr(Live, "show", show)
+    assert call("resume", "mug.run", "--live").exit_code == 0
+
+
+def test_live_without_viser_is_refused_before_the_run(call, small, monkeypatch) -> None:
+    monkeypatch.setattr("splatdream_cli.follow.find_spec", lambda name: None)
+    result = call("generate", "a red mug", "-o", "mug.ply", *small, "--live")
+    assert result.exit_code == 2
+    assert "pip install 'splatdream[viewer]'" in result.stderr
+    assert not Path("mug.run").exists()
