@@ -125,8 +125,8 @@ def refinement(made: Recipe | None, steps: int, prompt: str | None, prior: str |
         raise Refused("--refine must know what the splat shows: no run beside it says so; give --prompt 'a red mug'")
     recipe = made.replace(prompt=prompt or made.prompt) if made else Recipe(prompt or "")
     recipe = recipe.replace(prior=prior or recipe.prior, device="cpu", renderer="cpu")
-    recipe, folder = check_prior_and_parts(recipe)
-    return refinement_recipe(recipe.replace(prior=str(folder)), steps, shape=shape)
+    recipe, _ = check_prior_and_parts(recipe)
+    return refinement_recipe(recipe, steps, shape=shape)
 
 
 def following(recipe: Recipe) -> "Refinement":

@@ -26,8 +26,14 @@ def field_normals(grid: Grid, texels: Texels) -> Float[np.ndarray, "T 3"]:
 
 
 def tangent_space(normals: Float[np.ndarray, "T 3"], texels: Texels) -> Float[np.ndarray, "T 3"]:
-    """Colours of normals in the world, 0.5 + 0.5 of their parts along tangent, bitangent and normal."""
+    """Colours of normals in the world, 0.5 + 0.5 of their parts along tangent, bitangent and normal.
+
+    Interpolation leaves these axes slightly askew and shaders use them as they are, so the parts are those of the
+    oblique frame: products with its dual one.
+    """
     tangents, signs = texels.tangents[:, :3], texels.tangents[:, 3:]
     bitangents = signs * np.cross(texels.normals, tangents)
-    parts = [(normals * axis).sum(1) for axis in (tangents, bitangents, texels.normals)]
-    return 0.5 + 0.5 * unit(np.stack(parts, axis=1))
+    axes = (tangents, bitangents, texels.normals)
+    duals = (np.cross(axes[(k + 1) % 3], axes[(k + 2) % 3]) for k in range(3))
+    parts = np.stack([(normals * dual).sum(1) for dual in duals], axis=1)
+    return 0.5 + 0.5 * unit(signs * parts)

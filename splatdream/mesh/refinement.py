@@ -20,6 +20,8 @@ from splatdream.recipe import Recipe
 from splatdream.splats import Splats, colours_from_sh0, logit, sh0_from_colours
 
 COUNT = 12_000
+WIDTH = 0.5
+"""Standard deviation of a bound Gaussian, as a share of its patch: four of them leave 0.2 open where they meet."""
 THIN = 0.1
 """Thickness of a bound Gaussian, as a share of its width."""
 OPACITY = 0.95
@@ -43,7 +45,7 @@ def bound(texels: Texels, colours: Float[np.ndarray, "T 3"], area: float) -> tup
     middles = np.flatnonzero((texels.rows % stride == 0) & (texels.columns % stride == 0))
     width = (area / len(middles)) ** 0.5
     count = len(middles)
-    scales = torch.tensor([width, width, THIN * width]).mul(0.7)
+    scales = torch.tensor([width, width, THIN * width]).mul(WIDTH)
     return Splats(
         means=torch.from_numpy(texels.places[middles]),
         quats=torch.from_numpy(turning_z_to(texels.normals[middles])),

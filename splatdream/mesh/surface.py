@@ -80,7 +80,7 @@ class Surface:
         return np.cross(b - a, c - a)
 
 
-def unit(vectors: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"]:
+def unit(vectors: Float[np.ndarray, "*any D"]) -> Float[np.ndarray, "*any D"]:
     """The vectors at length 1; those of no length stay."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-20)
 

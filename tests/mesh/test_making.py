@@ -31,8 +31,8 @@ def test_the_mesh_stands_where_the_splats_do_within_its_budget(model) -> None:
     assert model.surface.bodies() == 1
     assert 400 < len(model.surface.faces) <= 800
     radii = np.linalg.norm(model.surface.vertices - [0.5, 0.0, 2.0], axis=1)
-    # The silhouette of Gaussians of 0.05 on a sphere of 0.8 ends about one of them farther out.
-    assert np.abs(radii - 0.85).max() < 0.06
+    # The silhouette of Gaussians of 0.05 on a sphere of 0.8 ends about one of them farther out; so long is a step too.
+    assert np.abs(radii - 0.85).max() < 0.08
 
 
 def test_every_face_has_an_area_of_its_own_in_the_texture(model) -> None:
