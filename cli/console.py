@@ -41,6 +41,12 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """What the library warns of, in a line; what other libraries tell their own users is left out."""
+    if category is UserWarning and not str(message).startswith("["):
+        stderr().print(Text.assemble(("warning: ", "bold yellow"), str(message)))
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """What the library refuses here is wrong use: the user can put it right."""

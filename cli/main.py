@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -11,13 +12,14 @@ import splatdream
 from splatdream_cli.batch import batch
 from splatdream_cli.cache import cache, use_cache
 from splatdream_cli.check import check
-from splatdream_cli.console import stdout
+from splatdream_cli.console import show_warning, stdout
 from splatdream_cli.doctor import doctor
 from splatdream_cli.export import export
 from splatdream_cli.generate import generate
 from splatdream_cli.look import info, render
 from splatdream_cli.mesh import mesh
 from splatdream_cli.playground import playground
+from splatdream_cli.prior import prior
 from splatdream_cli.reproduce import reproduce
 from splatdream_cli.resume import resume
 from splatdream_cli.tables import cite, list_parts, words
@@ -62,6 +64,7 @@ app.command()(words)
 app.command()(cite)
 app.command()(batch)
 app.add_typer(cache, name="cache")
+app.add_typer(prior, name="prior")
 app.command()(doctor)
 
 
@@ -69,6 +72,7 @@ def main() -> None:
     # Torch's threads spin while they wait; on a busy machine that made steps ten times slower. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     use_cache(os.environ)
+    warnings.showwarning = show_warning
     # A prompt may hold what the terminal's encoding does not; that must not end a run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

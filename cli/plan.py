@@ -19,7 +19,8 @@ import typer
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
 from splatdream.export import output_suffix
-from splatdream.priors.hub import fetch, offer
+from splatdream.priors.hub import Offer, fetch, offer, offer_of
+from splatdream.priors.models import NotHere, Wanted
 from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
 from splatdream_cli.console import Refused, duration, refusing, sentence, shown_command, size, somebody_there, stderr
@@ -68,6 +69,13 @@ def compose(
         return recipe.set(assignments).replace(**given)
 
 
+def changed(recipe: Recipe, loras: list[str], words: list[str], encoder: str | None) -> Recipe:
+    """The recipe with these changes of its prior, behind those that it names itself (`priors.models.Wanted`)."""
+    changes = [f";lora={each}" for each in loras] + [f";words={each}" for each in words]
+    changes += [f";encoder={encoder}"] if encoder else []
+    return recipe.replace(prior=recipe.prior + "".join(changes))
+
+
 def from_file(file: Path, quality: str | None, prompt: str | None) -> Recipe:
     """The recipe in a file, over the preset where one was asked for by name."""
     recipe = Recipe.from_toml(file, **({"prompt": prompt} if prompt is not None else {}))
@@ -96,9 +104,7 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
         check_output(output, folder, force)
         recipe, prior = check_prior_and_parts(recipe)
         check_disk(recipe, output)
-    # Absolute, so that the run can be taken up from another folder; the shipped one has a name instead.
-    name = "builtin" if prior == builtin_folder() else str(prior.absolute())
-    return Plan(recipe.replace(prior=name), output, folder, prior)
+    return Plan(recipe, output, folder, prior)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -165,22 +171,29 @@ def hub_cache() -> Path | None:
 
 
 def find_prior(recipe: Recipe) -> Path:
-    """The folder of the recipe's prior; where only a full model knows the words, the hub's is offered once."""
+    """The folder of the recipe's prior; a full model of the hub that is needed or named is offered once."""
+    name = Wanted.parse(recipe.prior).name
     try:
         return choose_prior(recipe.prior, f"{recipe.prompt} {recipe.negative_prompt}", cache=hub_cache())
     except UnknownWords as unknown:
-        if recipe.prior != "auto":
-            raise
-        found = offer()
+        found = offer() if name == "auto" else None
         if found is None:
             raise
         stderr().print(sentence(unknown))
-        line = f"{found.repository} knows all words: {size(found.size)}, {found.minutes():.0f} min at 100 Mbit/s"
-        if not somebody_there():
-            raise Refused(f"{line}; run this in a terminal to be asked, or `hf download {found.repository}`") from None
-        if not typer.confirm(f"{line}; fetch it?"):
-            raise
-        return fetch(found, hub_cache())
+        return offered(found, "knows all words", unknown)
+    except NotHere as absent:
+        return offered(offer_of(name), "is not here yet", absent)
+
+
+def offered(found: Offer, why: str, otherwise: Exception) -> Path:
+    """The folder of what was fetched after one yes; `otherwise` is raised without."""
+    line = f"{found.repository} {why}: {size(found.size)}, {found.minutes():.0f} min at 100 Mbit/s"
+    if not somebody_there():
+        fetching = shown_command("splatdream", "prior", "fetch", f"{found.repository}@{found.revision}")
+        raise Refused(f"{line}; run this in a terminal to be asked, or `{fetching}`") from None
+    if not typer.confirm(f"{line}; fetch it?"):
+        raise otherwise
+    return fetch(found, hub_cache())
 
 
 def check_parts(recipe: Recipe) -> Recipe:
@@ -213,7 +226,9 @@ def check_prior_and_parts(recipe: Recipe) -> tuple[Recipe, Path]:
     from splatdream.loop import words_asked
 
     choose_prior(str(prior), words_asked(recipe, configured("distiller", recipe.distill)))
-    return recipe, prior
+    wanted = Wanted.parse(recipe.prior)
+    wanted.files()
+    return recipe.replace(prior=wanted.settled(prior, builtin_folder())), prior
 
 
 def check_disk(recipe: Recipe, output: Path) -> None:
@@ -246,7 +261,7 @@ def trial(plan: Plan) -> Estimate:
     from splatdream.priors import load_prior
 
     recipe = plan.recipe.replace(coarse_until=0.0)
-    prior = load_prior(str(plan.prior), recipe.prompt, device=recipe.device, view_words=recipe.view_words)
+    prior = load_prior(recipe.prior, recipe.prompt, device=recipe.device, view_words=recipe.view_words)
     times, begun = [time.perf_counter()], time.perf_counter()
     for step in dream(recipe, prior=prior):
         times.append(time.perf_counter())

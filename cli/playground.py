@@ -80,9 +80,9 @@ def playground(
         choose("picture suffix", output.suffix.lower(), [".png"])
         for path in (output, evolution(output)):
             check_target(path, force)
-        recipe, folder = check_prior_and_parts(recipe)
+        recipe, _ = check_prior_and_parts(recipe)
         where = chosen_space(space, learning_rate)
-    paint(recipe.replace(prior=str(folder)), output, where, radians(azimuth), radians(elevation))
+    paint(recipe, output, where, radians(azimuth), radians(elevation))
 
 
 def evolution(output: Path) -> Path:

@@ -29,6 +29,7 @@ from typing import Any
 import splatdream
 from splatdream.export.atomic import atomic_write
 from splatdream.locks import try_lock
+from splatdream.priors.models import Wanted
 from splatdream.recipe import Recipe
 
 RECIPE, LOCK, LOG, MANIFEST = "recipe.toml", "lock", "log.jsonl", "manifest.json"
@@ -257,7 +258,7 @@ def origin_of(recipe: Recipe, prior: Path) -> dict[str, Any]:
     return {
         "versions": versions(),
         "machine": machine(recipe),
-        "prior": {"folder": str(prior), "sha256": weight_hashes(prior)},
+        "prior": {"folder": str(prior), "sha256": weight_hashes(prior) | changes_of(recipe.prior)},
     }
 
 
@@ -347,6 +348,11 @@ def weight_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every weight file of a diffusers folder, by its path within."""
     files = sorted(folder.rglob("*.safetensors"))
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def changes_of(prior: str) -> dict[str, str]:
+    """SHA-256 of every file that changes the prior: LoRAs, new words, another encoder."""
+    return {str(path): sha256(path) for path in Wanted.parse(prior).files()}
 
 
 def sha256(path: Path) -> str:

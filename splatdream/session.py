@@ -26,6 +26,7 @@ from splatdream.contracts import Prior
 from splatdream.export import write
 from splatdream.loop import State, Step, begin, dream, pick_device, pick_renderer, words_asked
 from splatdream.priors import builtin_folder, choose_prior, load_prior
+from splatdream.priors.models import Wanted
 from splatdream.recipe import Recipe
 from splatdream.runs import Run
 
@@ -89,7 +90,7 @@ def settled(recipe: Recipe) -> tuple[Recipe, Path]:
     """The recipe without "auto", and the folder of its prior's weights, which need not lie in this folder's."""
     device = pick_device(recipe)
     weights = choose_prior(recipe.prior, asked(recipe))
-    name = "builtin" if weights == builtin_folder() else str(weights.absolute())
+    name = Wanted.parse(recipe.prior).settled(weights, builtin_folder())
     return recipe.replace(device=str(device), renderer=pick_renderer(recipe, device), prior=name), weights
 
 

@@ -37,14 +37,16 @@ def work(batch: Path, name: str, stop: threading.Event, *, retries: int, stale_s
     claims = Claims(batch, retries=retries, stale_seconds=stale_seconds)
     worker = Worker(batch, claims, name, stop)
     with worker.pulse():
-        while not stop.is_set() and not claims.over():
+        while not stop.is_set():
             claim = claims.take(name)
             if claim is not None:
                 worker.attend(claim)
-            else:
-                worker.tell(job=None)
-                stop.wait(POLL_SECONDS)
-                claims.bury_stale()
+                continue
+            if claims.over():
+                break
+            worker.tell(job=None)
+            stop.wait(POLL_SECONDS)
+            claims.bury_stale()
     claims.leave(name)
 
 
@@ -102,8 +104,8 @@ class Worker:
 
     def prior(self, recipe: Recipe) -> Prior:
         """The recipe's prior, kept while jobs want the same; before the first step, kernels are compiled."""
-        settled, weights = session.settled(recipe)
-        key = (weights, settled.device, settled.view_words)
+        settled, _ = session.settled(recipe)
+        key = (settled.prior, settled.device, settled.view_words)
         if self.loaded is None or self.loaded[0] != key:
             self.loaded = None  # there may be no room for two
             words, view_words = session.asked(settled), settled.view_words

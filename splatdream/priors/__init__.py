@@ -1,24 +1,47 @@
 """Frozen diffusion models: what a rule asks for its gradient. Importing this package loads no torch."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splatdream.catalog import configured
+from splatdream.priors.models import Wanted
 from splatdream.priors.words import builtin_folder, choose_prior
 
 if TYPE_CHECKING:
+    import torch
+
     from splatdream.contracts import Prior
 
 __all__ = ["builtin_folder", "load_prior"]
 
+SMALL = 500_000_000
+"""Bytes of a network below which half precision would save nothing worth having."""
+
 
 def load_prior(name: str, prompt: str, *, device: str = "cpu", view_words: str = "named") -> "Prior":
-    """The prior that `name` means for this prompt: "auto", "builtin" or a folder (`words.choose_prior` has the rule).
+    """The prior that `name` means for this prompt: "auto", "builtin", a folder, or a fetched model of the hub.
 
-    `view_words` names how it puts views into words, as a recipe does.
-
-    ValueError where the prior does not know a word of the prompt, FileNotFoundError where there is none.
+    `words.choose_prior` has the rule, `models.Wanted` what may stand behind the name. `view_words` names how the prior
+    puts views into words, as a recipe does. ValueError where it does not know a word of the prompt or cannot be changed
+    as asked, FileNotFoundError where there is none.
     """
-    folder = choose_prior(name, prompt)
+    folder, wanted = choose_prior(name, prompt), Wanted.parse(name)
     from splatdream.priors.diffusion import DiffusionPrior
 
-    return DiffusionPrior.load(folder, device=device, view_words=configured("view_words", view_words))
+    words = configured("view_words", view_words)
+    prior = DiffusionPrior.load(folder, device=device, dtype=precision(folder, device), view_words=words)
+    if wanted != Wanted(wanted.name):
+        from splatdream.priors.tuning import tune
+
+        tune(prior, wanted)
+    return prior
+
+
+def precision(folder: Path, device: str) -> "torch.dtype":
+    """Half for large models on a GPU: bfloat16 where it has that, since float16 overflows more easily."""
+    import torch
+
+    weights = [path for part in ("unet", "transformer") for path in (folder / part).glob("*.safetensors")]
+    if not device.startswith("cuda") or sum(path.stat().st_size for path in weights) < SMALL:
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

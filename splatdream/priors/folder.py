@@ -66,14 +66,19 @@ class Folder:
     def model(self, part: str, *classes: Any) -> Any:
         """A frozen network, one of these classes of diffusers or transformers."""
         name = self.class_name(part, *(each.__name__ for each in classes))
-        cls = next(each for each in classes if each.__name__ == name)
+        return self.load(part, next(each for each in classes if each.__name__ == name))
+
+    def load(self, part: str, cls: Any) -> Any:
+        """A frozen network of this class. ValueError, in a sentence, for anything that is wrong with its files."""
         self.config(part)
+        # In float16 an autoencoder overflows.
+        dtype = torch.float32 if part == "vae" and self.dtype == torch.float16 else self.dtype
         options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-        options |= {"dtype": self.dtype, "variant": self.variant(part)}
+        options |= {"dtype": dtype, "variant": self.variant(part)}
         try:
             model, info = cls.from_pretrained(self.path / part, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{self.path / part} is no {name}: {first_line(error)}; {REFETCH}") from error
+            raise ValueError(f"{self.path / part} is no {cls.__name__}: {first_line(error)}; {REFETCH}") from error
         self.check(part, model, info)
         return model.requires_grad_(False).eval()
 

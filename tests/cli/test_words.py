@@ -1,5 +1,6 @@
 """The words of a prior, and which prior a prompt gets."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from splatdream.priors import load_prior, words
 from splatdream.priors.hub import Offer
 from splatdream.priors.words import (
     FULL_MODELS,
-    NEEDED,
     cached_model,
     choose_prior,
     known_words,
@@ -62,15 +62,25 @@ def test_the_nearest_word_is_spelt_alike(builtin) -> None:
     assert nearest_words("quixotic") == []
 
 
-def cached(cache: Path, repository: str, revision: str = "abc", without: str = "") -> Path:
+NEEDED = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+    "tokenizer": "merges.txt",
+}
+
+
+def cached(cache: Path, address: str, revision: str = "abc", without: str = "") -> Path:
     """A model as the hub's client leaves it in its cache; empty files serve, since only paths are looked at."""
+    repository = address.partition("@")[0]
     root = cache / f"models--{repository.replace('/', '--')}"
     snapshot = root / "snapshots" / revision
-    for part, weights in NEEDED.items():
+    for part, name in NEEDED.items():
         (snapshot / part).mkdir(parents=True)
+        (snapshot / part / "config.json").touch()
         if part != without:
-            (snapshot / part / weights).touch()
-    (snapshot / "model_index.json").write_text("{}")
+            (snapshot / part / name).touch()
+    (snapshot / "model_index.json").write_text(json.dumps({part: ["library", "Class"] for part in NEEDED}))
     (root / "refs").mkdir(exist_ok=True)
     (root / "refs" / "main").write_text(revision)
     return snapshot

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -10,10 +11,12 @@ import pytest
 from tiny import tiny_prior_folder
 
 from splatdream.priors.diffusion import DiffusionPrior
-from splatdream.priors.hub import Offer, fetch, offer
-from splatdream.priors.words import FULL_MODELS
+from splatdream.priors.hub import Offer, Unavailable, fetch, offer, offer_of
+from splatdream.priors.models import MODELS, NotHere, Wanted
+from splatdream.priors.words import FULL_MODELS, choose_prior
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY, _, REVISION = FULL_MODELS[1].partition("@")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -21,6 +24,7 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: Path
     repository: str
+    refusal: tuple[int, str] = (404, "RepoNotFound")
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -53,7 +57,8 @@ class Hub(BaseHTTPRequestHandler):
             content = (self.folder / name).read_bytes()
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": REVISION}
             return self.send(200, content, headers, body)
-        return self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, body)
+        code, reason = self.refusal
+        return self.send(code, b"", {"X-Error-Code": reason}, body)
 
     def send(self, code: int, content: bytes, headers: dict[str, str], body: bool) -> None:
         self.send_response(code)
@@ -70,10 +75,13 @@ class Hub(BaseHTTPRequestHandler):
 def endpoint(tmp_path, monkeypatch):
     """A hub that lacks the first of the known models and has the second."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    handler = type("OneModel", (Hub,), {"folder": tiny_prior_folder(tmp_path / "model"), "repository": FULL_MODELS[1]})
-    (handler.folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not asked for")
+    handler = type("OneModel", (Hub,), {"folder": tiny_prior_folder(tmp_path / "model"), "repository": REPOSITORY})
+    unet = handler.folder / "unet"
+    shutil.copy(unet / WEIGHTS, unet / "diffusion_pytorch_model.fp16.safetensors")
+    (unet / "diffusion_pytorch_model.bin").write_bytes(b"pickled")
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
+    Hub.refusal = (404, "RepoNotFound")
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
@@ -81,7 +89,7 @@ def endpoint(tmp_path, monkeypatch):
 def test_the_first_model_that_the_hub_has_is_offered_with_its_size(endpoint, tmp_path) -> None:
     found = offer(endpoint)
     assert found is not None
-    assert (found.repository, found.revision) == (FULL_MODELS[1], REVISION)
+    assert (found.repository, found.revision) == (REPOSITORY, REVISION)
     everything = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*") if file.is_file())
     assert 0 < found.size < everything
 
@@ -91,7 +99,112 @@ def test_a_fetched_model_is_a_prior_and_holds_nothing_else(endpoint, tmp_path) -
     assert found is not None
     folder = fetch(found, tmp_path / "cache", endpoint)
     assert DiffusionPrior.load(folder).image_size == 32
-    assert not (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists()
+    assert sorted(path.name for path in (folder / "unet").iterdir()) == [
+        "config.json",
+        "diffusion_pytorch_model.fp16.safetensors",  # rather than the full precision
+    ]
+
+
+def test_a_known_name_means_the_fetched_mirror_and_is_missed_before(endpoint, tmp_path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(NotHere, match=r"neither a folder here nor fetched .*`splatdream prior fetch sd21-base`"):
+        choose_prior("sd21-base", "a corgi", cache=cache)
+    assert offer_of("sd21-base", endpoint=endpoint).repository == REPOSITORY
+    folder = fetch(offer_of("sd21-base", endpoint=endpoint), cache, endpoint)
+    assert choose_prior("sd21-base", "a red mug", cache=cache) == folder
+    assert choose_prior(f"{REPOSITORY}@{REVISION};lora=style.safetensors", "a red mug", cache=cache) == folder
+    with pytest.raises(NotHere):
+        choose_prior(f"{REPOSITORY}@another", "a red mug", cache=cache)
+
+
+def test_half_a_download_is_gone_on_with(endpoint, tmp_path) -> None:
+    folder = fetch(offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache", endpoint)
+    (folder / "vae" / WEIGHTS).unlink()
+    with pytest.raises(NotHere):
+        choose_prior("sd21-base", "a red mug", cache=tmp_path / "cache")
+    assert fetch(offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache", endpoint) == folder
+    assert (folder / "vae" / WEIGHTS).is_file()
+
+
+REFUSALS = {
+    "gated": (
+        (403, "GatedRepo"),
+        r"is gated: accept its terms on its page, log in with `hf auth login`, then `splatdr",
+    ),
+    "missing": ((404, "RepoNotFound"), r"the hub has no somebody/else"),
+    "revision": ((404, "RevisionNotFound"), r"somebody/else has no revision v7; leave it out"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_the_hub_refuses_is_told_with_what_helps(endpoint, refusal) -> None:
+    Hub.refusal, message = REFUSALS[refusal]
+    with pytest.raises(Unavailable, match=message):
+        offer_of("somebody/else@v7", endpoint=endpoint)
+
+
+def test_without_a_hub_the_command_to_repeat_is_told(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(Unavailable, match=r"the hub cannot be reached .*`splatdream prior fetch somebody/else`"):
+        offer_of("somebody/else", endpoint="http://127.0.0.1:9")
+
+
+def test_offline_mode_is_respected_and_named(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unavailable, match="HF_HUB_OFFLINE forbids"):
+        offer_of("somebody/else")
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(endpoint, tmp_path, monkeypatch) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    with pytest.raises(Unavailable, match=r"has 0\.0 GB left, .*set HF_HOME to a folder on another disk"):
+        fetch(offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache", endpoint)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_no_model_is_told_with_the_names(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"one of sd15, .*did you mean 'sdxl'"):
+        choose_prior("sdxll", "a mug", cache=tmp_path)
+    with pytest.raises(ValueError, match=r"only text_encoder_3 and tokenizer_3 can be left out, not vae"):
+        offer_of("sdxl", ("vae",))
+
+
+def test_every_known_model_is_an_address_and_all_but_one_are_pinned() -> None:
+    loose = [address for model in MODELS.values() for address in model.repositories if "@" not in address]
+    assert loose == ["ashawkey/mvdream-sd2.1-diffusers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("sd15", Wanted("sd15")),
+        ("sd15;lora=a.safetensors", Wanted("sd15", loras=(("a.safetensors", 1.0),))),
+        (
+            r"C:\models\sd;lora=C:\a.safetensors:0.5;words=w.safetensors:<cat>;encoder=tiny",
+            Wanted(r"C:\models\sd", ((r"C:\a.safetensors", 0.5),), (("w.safetensors", "<cat>"),), "tiny"),
+        ),
+    ],
+)
+def test_what_a_prior_is_said_to_be_is_read(text, wanted) -> None:
+    assert Wanted.parse(text) == wanted
+
+
+def test_a_settled_prior_means_the_same_from_anywhere(tmp_path) -> None:
+    wanted = Wanted.parse("model;lora=a.safetensors:0.5;words=w.safetensors:<cat>;encoder=tiny")
+    settled = Wanted.parse(wanted.settled(tmp_path, Path("builtin")))
+    assert settled.name == str(tmp_path)
+    assert settled.loras == ((str(Path.cwd() / "a.safetensors"), 0.5),)
+    assert settled.words == ((str(Path.cwd() / "w.safetensors"), "<cat>"),)
+    assert Wanted.parse("auto").settled(tmp_path, tmp_path) == "builtin"
+
+
+@pytest.mark.parametrize("text", ["sd15;lora=", "sd15;loar=a", "sd15;lora=a.safetensors:much", "sd15;lora=a:1e9"])
+def test_what_cannot_be_read_is_refused(text) -> None:
+    with pytest.raises(ValueError, match=r"lora=FILE:SCALE|a scale is a number"):
+        Wanted.parse(text)
 
 
 def test_a_hub_that_cannot_be_reached_offers_nothing(monkeypatch) -> None:

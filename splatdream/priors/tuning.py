@@ -1,0 +1,90 @@
+"""What is changed about a prior after it was loaded: low-rank changes (LoRA), new words, another autoencoder.
+
+The first two go through diffusers' own loaders, from safetensors only. A LoRA is merged into the weights, so that
+nothing else needs to know of it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderTiny
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from splatdream.priors.folder import Folder, first_line
+from splatdream.priors.models import Wanted
+
+ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
+"""By which names a file of new words tells the two encoders of Stable Diffusion XL apart."""
+
+
+def tune(prior: Any, wanted: Wanted) -> None:
+    """Changes the prior as `wanted` says. FileNotFoundError or ValueError, in a sentence, for what does not fit it."""
+    for file, scale in wanted.loras:
+        merge_lora(prior.family.pipeline, Path(file).expanduser(), scale)
+    for file, token in wanted.words:
+        learn_words(prior.family.pipeline, Path(file).expanduser(), token)
+    if wanted.encoder:
+        take_encoder(prior, Path(wanted.encoder).expanduser())
+
+
+def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
+    """Adds `scale` times the LoRA in a file, or in a folder of diffusers' making, to the pipeline's weights."""
+    model = type(pipeline).__name__
+    if not path.exists():
+        raise FileNotFoundError(f"there is no LoRA {path}")
+    where: dict[str, Any] = {"weight_name": path.name} if path.is_file() else {}
+    folder = path.parent if path.is_file() else path
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} is no .safetensors; weights in other files could run code and are never opened")
+    try:
+        pipeline.load_lora_weights(str(folder), use_safetensors=True, local_files_only=True, **where)
+        if not pipeline.get_list_adapters():
+            raise ValueError("none of its weights belongs there")
+        pipeline.fuse_lora(lora_scale=scale)
+        pipeline.unload_lora_weights()
+    except Exception as error:  # peft's and diffusers' errors for what does not fit are of many kinds
+        raise ValueError(f"the LoRA {path} does not fit a {model}: {first_line(error)}") from error
+
+
+def learn_words(pipeline: Any, path: Path, token: str) -> None:
+    """Teaches the pipeline the word in a file of textual inversion; `token` is needed where the file names none."""
+    model = type(pipeline).__name__
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of new words {path}")
+    if not hasattr(pipeline, "load_textual_inversion"):
+        raise ValueError(f"a {model} cannot be taught new words (textual inversion)")
+    try:
+        tables = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {first_line(error)}") from error
+    for part, (name, table) in by_encoder(pipeline, tables).items():
+        word = token or name
+        if word in ("", "emb_params"):
+            raise ValueError(f"{path} does not say which word it teaches; write ;words={path}:<my-word>")
+        encoder, tokenizer = part
+        try:
+            pipeline.load_textual_inversion(
+                {word: table}, text_encoder=getattr(pipeline, encoder), tokenizer=getattr(pipeline, tokenizer)
+            )
+        except Exception as error:
+            raise ValueError(f"the words in {path} do not fit a {model}: {first_line(error)}") from error
+
+
+def by_encoder(pipeline: Any, tables: dict[str, Tensor]) -> dict[tuple[str, str], tuple[str, Tensor]]:
+    """Of each (encoder, tokenizer) the name and the vectors that are meant for it."""
+    if set(tables) <= set(ENCODERS):
+        return {ENCODERS[key]: ("", table) for key, table in tables.items() if hasattr(pipeline, ENCODERS[key][0])}
+    return {ENCODERS["clip_l"]: next(iter(tables.items()))}
+
+
+def take_encoder(prior: Any, path: Path) -> None:
+    """Puts a tiny autoencoder (TAESD and its like) in the place of the prior's own: less memory, coarser gradients."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no encoder {path}; give the folder of an AutoencoderTiny")
+    tiny = Folder(path, prior.vae.dtype).load("", AutoencoderTiny)
+    theirs, ours = tiny.config.latent_channels, prior.unet.config.in_channels
+    if theirs != ours:
+        raise ValueError(f"the encoder in {path} makes latents of {theirs} channels, and the prior reads {ours}")
+    prior.use_encoder(tiny.to(prior.device))
