@@ -1,0 +1,128 @@
+"""Fine-tunes: what a LoRA and a new word do here is what they do in the stock pipeline."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from families import sana_folder, sd_folder, sdxl_folder
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
+from tiny import WIDTH, tiny_autoencoder
+
+from splatdream.cameras import orbit
+from splatdream.priors import load_prior
+from splatdream.priors.diffusion import DiffusionPrior
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return sd_folder(tmp_path_factory.mktemp("tuning"))
+
+
+@pytest.fixture(scope="module")
+def lora(folder, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("lora")
+    unet = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).unet
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
+    layers = get_peft_model_state_dict(unet)
+    StableDiffusionPipeline.save_lora_weights(path, unet_lora_layers=layers, weight_name="style.safetensors")
+    return path / "style.safetensors"
+
+
+def answer(prior) -> torch.Tensor:
+    condition = prior.condition("a red mug", "", orbit(1, 32))
+    latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    return prior.predict(latents, torch.tensor([500]), condition.cond).value
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_lora_does_what_it_does_in_the_stock_pipeline(folder, lora, scale) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+    pipeline.set_adapters(pipeline.get_active_adapters(), scale)
+    prior = load_prior(f"{folder};lora={lora}:{scale}", "a red mug")
+    tokens = prior.embed("a red mug, front view").tokens
+    latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = pipeline.unet(latents, torch.tensor([500]), encoder_hidden_states=tokens).sample
+    torch.testing.assert_close(answer(prior), expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(answer(prior), answer(DiffusionPrior.load(folder)), atol=1e-3)
+
+
+def test_a_folder_with_a_lora_and_several_loras_add_up(folder, lora, tmp_path) -> None:
+    shutil.copy(lora, tmp_path / "pytorch_lora_weights.safetensors")
+    twice = load_prior(f"{folder};lora={lora}:0.25;lora={tmp_path}:0.75", "a red mug")
+    once = load_prior(f"{folder};lora={lora}", "a red mug")
+    torch.testing.assert_close(answer(twice), answer(once), atol=1e-5, rtol=1e-4)
+
+
+def test_a_lora_of_another_architecture_is_refused(lora, folder, tmp_path) -> None:
+    with pytest.raises(ValueError, match="does not fit a StableDiffusionXLPipeline") as error:
+        load_prior(f"{sdxl_folder(tmp_path / 'xl')};lora={lora}", "a red mug")
+    assert "\n" not in str(error.value)
+    save_file({"nothing.known": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    with pytest.raises(ValueError, match=r"odd\.safetensors does not fit a StableDiffusionPipeline"):
+        load_prior(f"{folder};lora={tmp_path / 'odd.safetensors'}", "a red mug")
+    with pytest.raises(FileNotFoundError, match="there is no LoRA"):
+        load_prior(f"{folder};lora={tmp_path / 'none.safetensors'}", "a red mug")
+    (tmp_path / "style.bin").touch()
+    with pytest.raises(ValueError, match=r"is no \.safetensors; weights in other files could run code"):
+        load_prior(f"{folder};lora={tmp_path / 'style.bin'}", "a red mug")
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_new_word_means_what_the_stock_pipeline_takes_it_to_mean(folder, tmp_path, rows) -> None:
+    file = tmp_path / "cat.safetensors"
+    save_file({"<cat>": torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(1))}, file)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.load_textual_inversion(str(file))
+    prior = DiffusionPrior.load(folder)
+    ignorant = prior.embed("a red <cat>").tokens
+    from splatdream.priors.models import Wanted
+    from splatdream.priors.tuning import tune
+
+    taught = DiffusionPrior.load(folder)
+    tune(taught, Wanted("x", words=((str(file), ""),)))
+    expected = pipeline.encode_prompt("a red <cat>", "cpu", 1, False)[0]
+    torch.testing.assert_close(taught.embed("a red <cat>").tokens, expected)
+    assert not torch.allclose(ignorant, expected)
+
+
+def test_new_words_that_do_not_fit_are_refused(folder, tmp_path) -> None:
+    from splatdream.priors.models import Wanted
+    from splatdream.priors.tuning import tune
+
+    wide, nameless = tmp_path / "wide.safetensors", tmp_path / "nameless.safetensors"
+    save_file({"<cat>": torch.zeros(1, WIDTH + 1)}, wide)
+    save_file({"emb_params": torch.zeros(1, WIDTH)}, nameless)
+    prior = DiffusionPrior.load(folder)
+    with pytest.raises(ValueError, match=r"wide\.safetensors do not fit a StableDiffusionPipeline"):
+        tune(prior, Wanted("x", words=((str(wide), ""),)))
+    with pytest.raises(ValueError, match="does not say which word it teaches"):
+        tune(prior, Wanted("x", words=((str(nameless), ""),)))
+    tune(prior, Wanted("x", words=((str(nameless), "<cat>"),)))
+    with pytest.raises(ValueError, match="a SanaPipeline cannot be taught new words"):
+        tune(DiffusionPrior.load(sana_folder(tmp_path / "sana")), Wanted("x", words=((str(wide), ""),)))
+
+
+def test_a_tiny_encoder_takes_the_place_of_the_priors_own(folder, tmp_path) -> None:
+    tiny_autoencoder().save_pretrained(tmp_path / "taesd")
+    prior = load_prior(f"{folder};encoder={tmp_path / 'taesd'}", "a red mug")
+    images = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    latents = prior.encode(images)
+    expected = prior.vae.encode(images.permute(0, 3, 1, 2) * 2 - 1).latents * prior.vae.config.scaling_factor
+    torch.testing.assert_close(latents, expected)
+    latents.sum().backward()
+    assert images.grad is not None
+    assert prior.image_size == 32
+    from diffusers import AutoencoderTiny
+
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), latent_channels=16
+    ).save_pretrained(tmp_path / "taesd3")  # fmt: skip
+    with pytest.raises(ValueError, match="makes latents of 16 channels, and the prior reads 4"):
+        load_prior(f"{folder};encoder={tmp_path / 'taesd3'}", "a red mug")
