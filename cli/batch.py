@@ -28,6 +28,8 @@ ENGINES = ("local", "ray")
 WORKER_CORES = 4
 """Without GPUs a worker has at least so many cores; more workers at fewer threads each would share one memory bus."""
 SHOW_SECONDS = 1.0
+SHOW_SHARE = 20.0
+"""Of a hundred thousand jobs even the counting takes a while; so many times that goes by before the next."""
 QUIET_SECONDS = 15.0
 SHOWN_FAILURES = 20
 Crew = Generator[list[str], None, None]
@@ -179,13 +181,12 @@ def follow(crew: Crew, claims: Claims, check: Any) -> None:
     out = stdout()
     show = bars if out.is_terminal and not out.is_dumb_terminal else lines
     with closing(crew), closing(show(claims)) as shown:
-        next(shown)
-        before = time.monotonic()
+        due = 0.0
         for _ in crew:
             check()
-            if time.monotonic() - before > SHOW_SECONDS:
+            if (begun := time.monotonic()) > due:
                 next(shown)
-                before = time.monotonic()
+                due = begun + max(SHOW_SECONDS, SHOW_SHARE * (time.monotonic() - begun))
 
 
 def counted(claims: Claims) -> tuple[int, int, int]:

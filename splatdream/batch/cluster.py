@@ -67,7 +67,7 @@ def run_ray(
     try:
         for _ in range(count):
             start()
-        while crew and not (claims.over() and nobody_works(claims, crew)):
+        while crew and not (nobody_works(claims, crew) and claims.over()):
             yield [name for name, _ in crew.values()]
             ready, _ = ray.wait(list(crew), timeout=POLL_SECONDS)
             for working in ready:

@@ -1,16 +1,13 @@
 """A worker in this process: it does what `generate` does, goes on where others stopped, and survives bad prompts."""
 
 import threading
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from batch.trials import begun
 from tiny import tiny_prior_folder
 
 from splatdream import runs, session
 from splatdream.batch import worker
-from splatdream.batch.claims import Claims
-from splatdream.batch.prompts import Job, job, write_plan
 from splatdream.batch.worker import work
 from splatdream.recipe import Recipe
 
@@ -29,17 +26,9 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.02)
 
 
-def begun(batch: Path, *recipes: Recipe) -> tuple[list[Job], Claims]:
-    jobs = [job(recipe) for recipe in recipes]
-    write_plan(batch, {each.name: each for each in jobs})
-    claims = Claims(batch, retries=1)
-    claims.add([each.name for each in jobs])
-    return jobs, claims
-
-
 def test_a_batch_makes_the_bytes_of_single_runs(base, tmp_path) -> None:
     recipes = base, base.replace(prompt="a blue ball", seed=3)
-    jobs, claims = begun(tmp_path, *recipes)
+    jobs, claims = begun(tmp_path, [*recipes], retries=1)
     work(tmp_path, "a", threading.Event(), retries=1)
     assert claims.jobs("done") == {each.name for each in jobs}
     for each, recipe in zip(jobs, recipes, strict=True):
@@ -55,21 +44,21 @@ def test_the_prior_is_loaded_once_for_all_jobs_that_want_the_same(base, tmp_path
     calls = []
     load = worker.load_prior
     monkeypatch.setattr(worker, "load_prior", lambda *words, **options: calls.append(words) or load(*words, **options))
-    begun(tmp_path, base, base.replace(seed=1), base.replace(prompt="a ball"))
+    begun(tmp_path, [base, base.replace(seed=1), base.replace(prompt="a ball")], retries=1)
     work(tmp_path, "a", threading.Event(), retries=1)
     assert len(calls) == 1
 
 
 def test_a_failing_prompt_is_told_and_the_rest_is_done(base, tmp_path) -> None:
     bad, good = base.replace(prompt="a red dragn"), base
-    jobs, claims = begun(tmp_path, bad, good)
+    jobs, claims = begun(tmp_path, [bad, good], retries=1)
     work(tmp_path, "a", threading.Event(), retries=1)
     assert "does not know 'dragn'" in claims.results("failed")[jobs[0].name]["error"]
     assert claims.jobs("done") == {jobs[1].name}
 
 
 def test_who_is_stopped_gives_its_job_back_with_its_state(base, tmp_path) -> None:
-    (only,), claims = begun(tmp_path, base.replace(steps=4))
+    (only,), claims = begun(tmp_path, [base.replace(steps=4)], retries=1)
     stop = threading.Event()
     run = runs.run_folder(only.output(tmp_path))
     log, told = runs.log, []
@@ -92,7 +81,7 @@ def test_who_is_stopped_gives_its_job_back_with_its_state(base, tmp_path) -> Non
 
 
 def test_a_run_that_was_finished_by_the_dead_is_not_done_again(base, tmp_path) -> None:
-    (only,), claims = begun(tmp_path, base)
+    (only,), claims = begun(tmp_path, [base], retries=1)
     work(tmp_path, "a", threading.Event(), retries=1)
     before = only.output(tmp_path).stat().st_mtime_ns
     (claims.folder / "done" / only.name).rename(claims.folder / "taken" / f"{only.name}.0@dead")
@@ -104,7 +93,7 @@ def test_a_run_that_was_finished_by_the_dead_is_not_done_again(base, tmp_path) -
 
 
 def test_a_folder_in_another_workers_hands_is_waited_for(base, tmp_path) -> None:
-    (only,), claims = begun(tmp_path, replace(base))
+    (only,), claims = begun(tmp_path, [base], retries=1)
     output = only.output(tmp_path)
     output.parent.mkdir()
     busy = session.start(base, output)
