@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from batch.trials import TINY, begun, kill_while_working, whole
 from tiny import tiny_prior_folder
+from trials import TINY, begun, kill_while_working, whole
 
 from splatdream.batch import local
 from splatdream.batch.local import Hopeless, run_local

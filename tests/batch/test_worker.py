@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from batch.trials import begun
 from tiny import tiny_prior_folder
+from trials import begun
 
 from splatdream import runs, session
 from splatdream.batch import worker
