@@ -1,5 +1,6 @@
 """`splatdream render` and `splatdream info`: what is in a file."""
 
+from importlib.util import find_spec
 from math import radians
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from splatdream_cli.plan import check_parts, check_target
 if TYPE_CHECKING:
     from splatdream.splats import Splats
 
-PICTURES = (".png", ".gif")
+PICTURES = (".png", ".gif", ".mp4")
 SplatFile = Annotated[Path, typer.Argument(metavar="FILE", help="A splat file, from any tool.")]
 
 
@@ -28,7 +29,7 @@ def render(
             "--output",
             "-o",
             metavar="FILE",
-            help="A sheet (.png) or a film (.gif); repeatable.",
+            help="A sheet (.png) or a film (.gif, .mp4); repeatable.",
             show_default="NAME.png",
         ),
     ] = None,
@@ -36,6 +37,9 @@ def render(
     pixels: Annotated[int, typer.Option("--size", min=8, help="Height and width of a view, in pixels.")] = 256,
     elevation: Annotated[float, typer.Option(min=-89.0, max=89.0, help="Degrees above the horizon.")] = 15.0,
     distance: Annotated[float, typer.Option(min=0.1, help="From the centre, in radii of the object.")] = 3.4,
+    shows: Annotated[
+        str, typer.Option("--pass", metavar="colour|depth|normal|alpha", help="What the pictures show.")
+    ] = "colour",
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one turn of a film.")] = 3.0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where it is drawn.")] = "auto",
     renderer: Annotated[str, typer.Option(metavar="auto|cpu|gsplat|dense", help="What draws it.")] = "auto",
@@ -50,6 +54,9 @@ def render(
         for output in outputs:
             choose("picture suffix", output.suffix.lower(), list(PICTURES))
             check_target(output, force)
+            if output.suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
+                raise Refused(f"{output} needs the package imageio-ffmpeg; pip install 'splatdream[film]'")
+        choose("pass", shows, ["colour", "depth", "normal", "alpha"])
         if renderer != "auto":
             from splatdream.catalog import CATALOG
 
@@ -58,7 +65,7 @@ def render(
         recipe = check_parts(Recipe("a turntable", device=device, renderer=renderer))
     from splatdream.catalog import find
     from splatdream.export import read
-    from splatdream.turntable import turntable, write_gif, write_sheet
+    from splatdream.turntable import turntable, write_gif, write_mp4, write_sheet
 
     asset = read(file)
     images = turntable(
@@ -69,10 +76,13 @@ def render(
         elevation=radians(elevation),
         distance=distance,
         antialiased=asset.antialiased,
+        shows=shows,
     )
     for output in outputs:
         if output.suffix.lower() == ".gif":
             write_gif(images, output, seconds=seconds)
+        elif output.suffix.lower() == ".mp4":
+            write_mp4(images, output, seconds=seconds)
         else:
             write_sheet(images, output)
         stdout().print(f"{output}: {views} views of {pixels}x{pixels}, {size(output.stat().st_size)}")

@@ -1,7 +1,9 @@
 """Sheets and films hold the pictures they are given; the turntable sees the object from where it says."""
 
+import sys
 from math import pi
 
+import imageio_ffmpeg
 import pytest
 import torch
 from PIL import Image, ImageSequence
@@ -9,7 +11,7 @@ from PIL import Image, ImageSequence
 from splatdream.cameras import orbit
 from splatdream.render.dense import render
 from splatdream.splats import Splats, logit, sh0_from_colours
-from splatdream.turntable import contact_sheet, turntable, write_gif, write_sheet
+from splatdream.turntable import PASSES, contact_sheet, turntable, write_gif, write_mp4, write_sheet
 
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1, 0], [0, 1, 1.0]])
 
@@ -93,3 +95,67 @@ def test_the_first_view_is_the_front_and_the_next_ones_go_round_on_white():
 def test_rendering_in_chunks_changes_nothing():
     whole = turntable(four_sided(), render, views=5, size=16, chunk=5)
     assert torch.equal(turntable(four_sided(), render, views=5, size=16, chunk=2), whole)
+
+
+def test_an_mp4_has_a_frame_per_picture_in_order_and_lasts_as_long_as_asked(tmp_path):
+    write_mp4(flat_pictures(height=33, width=48), tmp_path / "film.mp4", seconds=2.0)
+    frames = imageio_ffmpeg.read_frames(tmp_path / "film.mp4")
+    told = next(frames)
+    assert told["source_size"] == (48, 32)
+    assert told["duration"] == pytest.approx(2.0, abs=0.1)
+    seen = [list(frame[3 * (16 * 48 + 24) :][:3]) for frame in frames]
+    assert len(seen) == 5
+    for found, colour in zip(seen, COLOURS.tolist(), strict=True):
+        # Colours are kept at half the resolution and in fewer levels.
+        assert found == pytest.approx([255 * value for value in colour], abs=12)
+
+
+def test_an_mp4_without_ffmpeg_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ValueError, match=r"pip install 'splatdream\[film\]'"):
+        write_mp4(flat_pictures(), tmp_path / "film.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def one_ball(x: float, y: float) -> Splats:
+    return four_sided().take(torch.tensor([0])).replace(means=torch.tensor([[x, y, 0.0]]))
+
+
+def test_the_alpha_pass_is_white_where_the_object_is_and_black_elsewhere():
+    picture = turntable(one_ball(0, 0), render, views=1, size=33, elevation=0.0, shows="alpha")[0]
+    assert picture[16, 16].tolist() == pytest.approx([1, 1, 1], abs=0.01)
+    assert picture[0, 0].tolist() == [0, 0, 0]
+
+
+def test_the_depth_pass_is_brighter_by_half_a_unit_for_every_unit_nearer():
+    near, far = (
+        turntable(one_ball(0, y), render, views=1, size=33, elevation=0.0, shows="depth")[0, 16, 16, 0]
+        for y in (-0.5, 0.3)
+    )
+    assert near.item() == pytest.approx(0.75, abs=0.01)
+    assert far.item() == pytest.approx(0.35, abs=0.01)
+
+
+def test_the_normal_pass_tells_left_from_right_and_up_from_down():
+    """A wall that recedes to the right faces right, more red; one that recedes upwards faces up, more green.
+
+    At 45 degrees the normals are (1, 0, 1) / sqrt 2 and (0, 1, 1) / sqrt 2: right, up, near.
+    """
+    steps = torch.linspace(-0.6, 0.6, 25)
+    across, along = (each.flatten() for each in torch.meshgrid(steps, steps, indexing="ij"))
+    walls = {"right": torch.stack([across, across, along], 1), "up": torch.stack([along, across, across], 1)}
+    seen = {}
+    for name, means in walls.items():
+        wall = one_ball(0, 0).take(torch.zeros(len(means), dtype=torch.long)).replace(means=means)
+        wall = wall.replace(log_scales=torch.full((len(means), 3), 0.03).log())
+        seen[name] = turntable(wall, render, views=1, size=64, elevation=0.0, shows="normal")[0, 24:40, 24:40]
+    slope = 0.5 * 0.5**0.5
+    # The expected depth of blobs wobbles about the plane's; its mean does not.
+    assert seen["right"].mean((0, 1)).tolist() == pytest.approx([0.5 + slope, 0.5, 0.5 + slope], abs=0.05)
+    assert seen["up"].mean((0, 1)).tolist() == pytest.approx([0.5, 0.5 + slope, 0.5 + slope], abs=0.05)
+
+
+def test_a_pass_that_is_none_names_those_that_are():
+    assert list(PASSES) == ["colour", "depth", "normal", "alpha"]
+    with pytest.raises(ValueError, match="did you mean 'normal'"):
+        turntable(four_sided(), render, views=1, size=8, shows="normals")

@@ -43,10 +43,11 @@ def test_one_call_writes_a_sheet_and_a_film(call, ball) -> None:
     [
         (["missing.ply"], "there is no file missing.ply"),
         (["."], ". is a folder; give a file"),
-        (["ball.ply", "-o", "a.jpg"], "choose one of .png, .gif"),
+        (["ball.ply", "-o", "a.jpg"], "choose one of .png, .gif, .mp4"),
         (["ball.ply", "-o", "no/a.png"], "the folder no does not exist"),
         (["ball.ply", "--renderer", "dnse"], "did you mean 'dense'"),
         (["ball.ply", "--views", "0"], "Invalid value"),
+        (["ball.ply", "--pass", "depths"], "did you mean 'depth'"),
     ],
 )
 def test_wrong_use_of_render_is_refused(words, message, call, ball) -> None:
@@ -83,3 +84,12 @@ def test_a_file_that_is_no_splat_fails_in_a_sentence(command, call, tmp_path) ->
     assert result.exit_code == 1
     assert result.stderr.startswith("error: not.ply is no complete PLY file")
     assert result.stderr.count("\n") == 1
+
+
+def test_passes_and_films_are_written_by_their_names(call, ball) -> None:
+    result = call("render", "ball.ply", "-o", "a.png", "-o", "a.mp4", "--pass", "alpha", *SMALL)
+    assert result.exit_code == 0, result.output
+    with Image.open("a.png") as sheet:
+        assert sheet.getpixel((12, 12)) == (255, 255, 255)
+        assert sheet.getpixel((0, 0)) == (0, 0, 0)
+    assert Path("a.mp4").read_bytes()[4:8] == b"ftyp"
