@@ -36,7 +36,7 @@ UNETS: dict[str, dict[str, Any]] = {
         "projection_class_embeddings_input_dim": 2816,
     },
 }
-SD3 = {
+SD3: dict[str, Any] = {
     "num_layers": 24,
     "num_attention_heads": 24,
     "caption_projection_dim": 1536,
@@ -62,6 +62,8 @@ def untrained(
     """
     if arch == "builtin":
         return DiffusionPrior.load(builtin_folder(), device=device, dtype=dtype)
+    network: nn.Module
+    vae: nn.Module
     channels, side = (16 if arch == "sd3" else 4), resolution // FACTOR
     with torch.device("meta"):
         if arch == "sd3":
@@ -76,13 +78,9 @@ def untrained(
 
 
 def full_autoencoder(channels: int) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=channels,
-    )
+    blocks: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+    blocks |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    return AutoencoderKL(latent_channels=channels, **blocks)
 
 
 def filled(module: nn.Module, device: str, seed: int) -> nn.Module:

@@ -86,8 +86,8 @@ class TimedPrior:
         self.schedule, self.image_size = prior.schedule, prior.image_size
         self.group = getattr(prior, "group", 1)
 
-    def condition(self, *args):
-        return self.inner.condition(*args)
+    def condition(self, prompt, negative_prompt, cameras):
+        return self.inner.condition(prompt, negative_prompt, cameras)
 
     def encode(self, images):
         latents = self.clock.during("encode", self.inner.encode, images)
