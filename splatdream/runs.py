@@ -197,10 +197,10 @@ def events(folder: Path, event: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(json.JSONDecodeError):
             found.append(json.loads(line))
-    return [entry for entry in found if entry["event"] == event]
+    return [entry for entry in found if isinstance(entry, dict) and entry.get("event") == event]
 
 
 def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[str, Any]:
