@@ -2,13 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from splatdream_cli.console import stdout, teaching
+from splatdream.recipe import Recipe
+from splatdream_cli.console import refusing, stdout, teaching
 from splatdream_cli.follow import Preview, Watch, check_live, follow
 from splatdream_cli.plan import Plan, changed, check, compose, described, repeatable, trial
+
+if TYPE_CHECKING:
+    from splatdream.contracts import Prior
 
 
 @teaching
@@ -65,6 +69,10 @@ def generate(
         str | None,
         typer.Option(metavar="NAME[:field=value,...]", help="The distillation rule.", rich_help_panel="Recipe"),
     ] = None,
+    vram: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="The most memory that the model shall take on its device; few views at once."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda", help="Where tensors live.", rich_help_panel="Recipe")
     ] = None,
@@ -101,8 +109,22 @@ def generate(
         return
     from splatdream import session
 
-    work = session.start(plan.recipe, plan.output, checkpoint_every=checkpoint_every, say=stdout().print)
+    model = None if vram is None else within(plan.recipe, vram)
+    say = stdout().print
+    work = session.start(plan.recipe, plan.output, prior=model, checkpoint_every=checkpoint_every, say=say)
     follow(work, plan.recipe, plan.output, preview_every, live=live)
+
+
+def within(recipe: Recipe, gigabytes: float) -> "Prior":
+    """The recipe's prior, with a plan for so much memory, which is told."""
+    from splatdream.priors import load_prior
+    from splatdream.priors.budget import keep_within
+    from splatdream.session import asked
+
+    prior = load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words)
+    with refusing():
+        stdout().print(keep_within(prior, gigabytes))
+    return prior
 
 
 def quieten() -> None:

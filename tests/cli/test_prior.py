@@ -85,3 +85,12 @@ def test_a_lora_that_is_not_there_is_refused_before_anything_is_written(call, sm
     assert result.exit_code == 2
     assert "nowhere.safetensors" in result.stderr
     assert not Path("mug.run").exists()
+
+
+def test_a_memory_to_keep_within_is_planned_and_told(call, small) -> None:
+    result = call("generate", "a red mug", "-o", "mug.ply", *small, "--vram", "4")
+    assert result.exit_code == 0, result.output
+    assert "within 4 GB: weights 0.0 GB" in result.stdout
+    assert Path("mug.ply").exists()
+    assert call("generate", "a red mug", "-o", "no.ply", *small, "--vram", "0").exit_code == 2
+    assert not Path("no.run").exists()

@@ -1,0 +1,55 @@
+"""How many views at once fit into a memory that the user names: weights, and what encoding keeps for its gradient.
+
+Nothing is tried for it: the autoencoder runs once without numbers, on torch's meta device, and what autograd would keep
+of one view is added up. The network runs without a gradient, one small layer after another, and needs less than that.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+RESERVE = 1_000_000_000
+"""For the splats, their pictures, and what a GPU's driver and allocator take."""
+
+
+def keep_within(prior: Any, gigabytes: float) -> str:
+    """Sets how many views the prior takes at once, and says why. ValueError for no memory at all.
+
+    On a GPU torch is held to this much, so that a plan that was too bold is mended view by view (`portions.py`).
+    """
+    if not gigabytes > 0.0:
+        raise ValueError(f"the memory to keep within is a number of gigabytes above 0; got {gigabytes:g}")
+    weights = sum(value.nbytes for network in (prior.unet, prior.vae) for value in network.parameters())
+    each = kept_for_gradient(prior.vae, prior.image_size)
+    group = prior.portions.group
+    room = 1e9 * gigabytes - weights - RESERVE
+    views = max(int(room // each) // group, 1) * group
+    prior.portions.views = views
+    if prior.device.type == "cuda":
+        total = torch.cuda.get_device_properties(prior.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1e9 * gigabytes / total, 1.0), prior.device)
+    tight = " (that may be too little)" if room < each * group else ""
+    return (
+        f"within {gigabytes:g} GB: weights {weights / 1e9:.1f} GB, {each / 1e9:.1f} GB for the gradient of a view, "
+        f"so {views} at once{tight}; text encoders stay outside but for a moment"
+    )
+
+
+def kept_for_gradient(vae: Any, size: int) -> int:
+    """Bytes that autograd keeps while one picture of `size` pixels is encoded; weights do not count."""
+    with torch.device("meta"):
+        twin = type(vae).from_config(vae.config).to(vae.dtype).requires_grad_(False)
+        picture = torch.empty(1, 3, size, size, dtype=vae.dtype, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        graph = twin.encode(picture)  # must live on, or the next tensor would take the place of the last
+    del graph
+    return sum(kept.values())

@@ -1,0 +1,42 @@
+"""A plan for a memory: what is counted is what autograd keeps, and more memory never means fewer views."""
+
+import pytest
+import torch
+from families import FAMILIES
+from torch import nn
+
+from splatdream.priors.budget import RESERVE, keep_within, kept_for_gradient
+from splatdream.priors.diffusion import DiffusionPrior
+
+
+@pytest.fixture(scope="module", params=["sd eps", "sana"])
+def prior(request, tmp_path_factory) -> DiffusionPrior:
+    return DiffusionPrior.load(FAMILIES[request.param](tmp_path_factory.mktemp("budget") / "model"))
+
+
+def test_what_is_counted_is_what_autograd_keeps(prior) -> None:
+    kept: dict[int, int] = {}
+
+    def count(tensor):
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    images = torch.rand(1, 3, prior.image_size, prior.image_size, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        graph = prior.vae.encode(images)
+    assert graph is not None
+    # Kernels of the CPU keep some small things otherwise than the meta device knows.
+    assert kept_for_gradient(prior.vae, prior.image_size) == pytest.approx(sum(kept.values()), rel=0.15)
+
+
+def test_views_at_once_follow_the_memory(prior) -> None:
+    each = kept_for_gradient(prior.vae, prior.image_size)
+    weights = sum(value.nbytes for network in (prior.unet, prior.vae) for value in network.parameters())
+    for views in (1, 3, 7):
+        said = keep_within(prior, (weights + RESERVE + (views + 0.5) * each) / 1e9)
+        assert prior.portions.views == views
+        assert f"so {views} at once;" in said
+    assert "so 1 at once (that may be too little)" in keep_within(prior, 0.5)
+    with pytest.raises(ValueError, match="above 0"):
+        keep_within(prior, 0.0)
