@@ -46,7 +46,7 @@ def generate(
     prior: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|builtin|NAME|FOLDER|OWNER/NAME[@REVISION]",
+            metavar="auto|builtin|builtin-mv|NAME|FOLDER|OWNER/NAME[@REVISION]",
             help="The diffusion model; `splatdream prior list` names some.",
             rich_help_panel="Recipe",
         ),

@@ -41,7 +41,7 @@ def mesh(
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(metavar="auto|builtin|FOLDER", help="Who refines.", show_default="what its run says"),
+        typer.Option(metavar="auto|builtin|builtin-mv|FOLDER", help="Who refines.", show_default="what its run says"),
     ] = None,
     up: Annotated[
         str | None,

@@ -52,7 +52,9 @@ def playground(
     negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What the picture must not show.")] = None,
     seed: Annotated[int | None, typer.Option(help="Where chance begins: the same seed, the same picture.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Optimisation steps.")] = None,
-    prior: Annotated[str | None, typer.Option(metavar="auto|builtin|FOLDER", help="The diffusion model.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(metavar="auto|builtin|builtin-mv|FOLDER", help="The diffusion model.")
+    ] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where tensors live.")] = None,
     assignments: Annotated[
         list[str] | None,

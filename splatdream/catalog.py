@@ -163,6 +163,7 @@ CATALOG: dict[str, dict[str, Part]] = {
     },
     "prior": {
         "builtin": Part("splatdream.priors:load_prior", "the prior that ships with splatdream"),
+        "builtin-mv": Part("splatdream.priors:load_prior", "the same, seeing four views of it at once", MVDREAM),
     },
     "family": {
         "StableDiffusionPipeline": Part("splatdream.priors.sd:StableDiffusion", "Stable Diffusion 1.x and 2.x", LATENT),

@@ -22,6 +22,7 @@ from splatdream.cameras import Cameras
 from splatdream.catalog import find
 from splatdream.contracts import Condition, Embedding, Negative, Student
 from splatdream.priors.folder import Folder
+from splatdream.priors.multi_view import Together
 from splatdream.priors.portions import Portions, encoded
 from splatdream.priors.view_words import NAMED, ViewWords
 from splatdream.schedule import Kind, Prediction, Schedule
@@ -81,6 +82,16 @@ class DiffusionPrior:
         except ValueError as error:
             raise ValueError(f"{folder} holds a {name}, which cannot serve as a prior: {error}") from error
         return cls(family(opened), device=device, view_words=view_words)
+
+    @property
+    def group(self) -> int:
+        """How many views in turn belong to one object and are seen together."""
+        return self.portions.group
+
+    def see_together(self, views: int) -> None:
+        """Shows the network so many views at once; it must have been trained for that."""
+        self.family = Together(self.family, views)
+        self.portions.group = views
 
     def use_encoder(self, vae: Any) -> None:
         """Takes another autoencoder of the same latents, such as a tiny one."""

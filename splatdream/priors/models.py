@@ -1,6 +1,7 @@
 """What `prior` of a recipe names: models of the hub, where they lie on this machine, what is changed about them.
 
-    NAME | FOLDER | OWNER/NAME[@REVISION], then any of ;lora=FILE[:SCALE] ;words=FILE[:TOKEN] ;encoder=FOLDER
+    builtin | builtin-mv | NAME | FOLDER | OWNER/NAME[@REVISION], then any of
+    ;lora=FILE[:SCALE] ;words=FILE[:TOKEN] ;encoder=FOLDER
 
 Reads JSON and paths only: no torch.
 """
@@ -48,6 +49,8 @@ MODELS = {
         "MVDream, four views of an object at a time, 256 pixels",
     ),
 }
+MULTI_VIEW = "builtin-mv"
+"""The shipped prior in the mode that sees a group of views at once."""
 ADDRESS = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(\.fp16)?(-\d+-of-\d+)?\.safetensors(\.index(\.fp16)?\.json)?")
 NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -68,6 +71,7 @@ class Wanted:
     loras: tuple[tuple[str, float], ...] = ()
     words: tuple[tuple[str, str], ...] = ()  # textual inversions: a file, and the token where it names none
     encoder: str = ""
+    together: bool = False  # whether it sees several views of the object as one
 
     @classmethod
     def parse(cls, text: str) -> "Wanted":
@@ -87,7 +91,9 @@ class Wanted:
                 words.append((file, ending))
             else:
                 encoder = value
-        return cls(name.strip(), tuple(loras), tuple(words), encoder)
+        name = name.strip()
+        together = name == MULTI_VIEW
+        return cls("builtin" if together else name, tuple(loras), tuple(words), encoder, together)
 
     def files(self) -> list[Path]:
         """The files that change the prior. FileNotFoundError for what does not exist."""
@@ -101,7 +107,8 @@ class Wanted:
 
     def settled(self, folder: Path, builtin: Path) -> str:
         """The same with absolute paths, so that a run can be taken up from another folder; the shipped one's name."""
-        name = "builtin" if folder == builtin else str(folder.absolute())
+        shipped = MULTI_VIEW if self.together else "builtin"
+        name = shipped if folder == builtin else str(folder.absolute())
         loras = [f";lora={absolute(file)}:{scale:g}" for file, scale in self.loras]
         words = [f";words={absolute(file)}" + (f":{token}" if token else "") for file, token in self.words]
         encoder = [f";encoder={absolute(self.encoder)}"] if self.encoder else []

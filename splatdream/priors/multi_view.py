@@ -7,8 +7,10 @@ those of a whole group of views.
 from typing import Any
 
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from splatdream.contracts import Embedding
 
 VIEWS = 4
 """Views of one object in a group, as many as MVDream has."""
@@ -17,6 +19,26 @@ VIEWS = 4
 def teach_views(unet: Any) -> None:
     """Lets a UNet of diffusers take `cross_attention_kwargs={"views": n}`; without it, nothing changes."""
     unet.set_attn_processor(ViewsAttention())
+
+
+class Together:
+    """A family whose UNet is shown groups of `views` rows, each of one object; all else is the family's own."""
+
+    def __init__(self, family: Any, views: int) -> None:
+        self.family, self.group = family, views
+        teach_views(family.network)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.family, name)
+
+    def told(self, embedding: Embedding) -> dict[str, Any]:
+        return self.family.told(embedding) | {"cross_attention_kwargs": {"views": self.group}}
+
+    def answer(self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding) -> Tensor:
+        """ValueError where the views make no whole groups."""
+        if len(latents) % self.group:
+            raise ValueError(f"this prior sees {self.group} views of an object at a time, not {len(latents)}")
+        return self.network(latents, timesteps, **self.told(embedding)).sample
 
 
 class ViewsAttention:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splatdream.priors.folder import Folder, first_line
 from splatdream.priors.models import Wanted
+from splatdream.priors.multi_view import VIEWS
 
 ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
 """By which names a file of new words tells the two encoders of Stable Diffusion XL apart."""
@@ -25,6 +26,8 @@ def tune(prior: Any, wanted: Wanted) -> None:
         merge_lora(prior.family.pipeline, Path(file).expanduser(), scale)
     for file, token in wanted.words:
         learn_words(prior.family.pipeline, Path(file).expanduser(), token)
+    if wanted.together:
+        prior.see_together(VIEWS)
     if wanted.encoder:
         take_encoder(prior, Path(wanted.encoder).expanduser())
 

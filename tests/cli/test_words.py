@@ -189,7 +189,7 @@ def test_a_full_model_of_the_hub_is_offered_with_its_size_and_time(call, tiny, m
     assert result.exit_code == 2
     assert "dragon" in result.stderr
     assert "somebody/model knows all words: 4.3 GB, 6 min" in result.stderr
-    assert "hf download somebody/model" in result.stderr
+    assert "splatdream prior fetch somebody/model" in result.stderr
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
