@@ -90,6 +90,7 @@ def test_the_first_of_those_steps_starts_from_nothing_but_noise(name, tmp_path) 
     assert (prior.schedule.alphas[first], prior.schedule.sigmas[first]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("folder", ["sd eps", "sdxl", "sd3", "sana"], indirect=True)
 def test_scale_and_shift_are_those_of_the_config(prior) -> None:
     """FIELD P13: encoding takes the shift and multiplies by what decoding divides by."""
     side = prior.image_size
@@ -102,6 +103,7 @@ def test_scale_and_shift_are_those_of_the_config(prior) -> None:
     torch.testing.assert_close(prior.decode(prior.encode(images)), decoded, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("folder", ["sd eps", "sana"], indirect=True)
 def test_the_gradient_through_the_encoder_is_right(folder) -> None:
     prior = DiffusionPrior.load(folder, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -121,6 +123,7 @@ def test_the_gradient_through_the_encoder_is_right(folder) -> None:
     torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=rtol, atol=1e-7)
 
 
+@pytest.mark.parametrize("folder", ["sd eps", "sd v", "sdxl", "sd3", "sana"], indirect=True)
 def test_a_short_run_ends_with_a_valid_file(folder, prior, tmp_path) -> None:
     recipe = Recipe("a red mug", steps=2, views=2, count=30, renderer="dense", device="cpu", distill="sds")
     *_, last = dream(recipe, prior=prior)
@@ -130,6 +133,7 @@ def test_a_short_run_ends_with_a_valid_file(folder, prior, tmp_path) -> None:
     assert last.residual > 0
 
 
+@pytest.mark.parametrize("folder", ["sdxl", "sd3", "sana"], indirect=True)
 def test_views_are_told_apart_by_all_that_the_network_hears(folder) -> None:
     """Pooled vectors and masks belong to the words of each view as the tokens do."""
     prior = DiffusionPrior.load(folder)
