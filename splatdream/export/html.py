@@ -30,7 +30,12 @@ def write_html(splats: Splats, path: str | Path) -> None:
 
 
 def page(splats: Splats) -> bytes:
-    """The page's bytes. ValueError where viser is not installed."""
+    """The page's bytes. ValueError where viser is not installed.
+
+    The farthest Gaussian comes first: viser draws them in this order until its sorter is at work.
+    """
+    distances = (splats.means - splats.means.new_tensor(VIEWPOINT)).norm(dim=1)
+    splats = splats.take(distances.argsort(descending=True))
     with served() as server:
         server.scene.add_gaussian_splats("/splat", **arrays(splats))
         return server.scene.as_html().encode()

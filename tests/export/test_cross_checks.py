@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 import torch
-from export.clouds import ROUNDING, assert_near, cloud, in_order_of, tolerances
 
+from export.clouds import ROUNDING, assert_near, cloud, in_order_of, tolerances
 from splatdream.catalog import CATALOG
 from splatdream.export import read, write
 from splatdream.export.axes import Axes, rotate, turn

@@ -4,10 +4,10 @@ from contextlib import suppress
 
 import pytest
 import torch
-from export.clouds import assert_near, cloud, differences, in_order_of, perturbed, tolerances
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from export.clouds import assert_near, cloud, differences, in_order_of, perturbed, tolerances
 from splatdream.cameras import orbit
 from splatdream.catalog import CATALOG
 from splatdream.export import input_suffix, output_suffix, read, write

@@ -9,10 +9,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from export.clouds import EXACT, assert_near, cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from export.clouds import EXACT, assert_near, cloud
 from splatdream.export.axes import rotate, turn
 from splatdream.export.gltf import load_gltf, write_glb, write_gltf
 from splatdream.splats import SH_C0, Splats, concatenate, sh0_from_colours

@@ -4,8 +4,8 @@ import re
 import sys
 
 import pytest
-from export.clouds import cloud
 
+from export.clouds import cloud
 from splatdream.export import write
 from splatdream.export.html import arrays
 from splatdream.splats import colours_from_sh0

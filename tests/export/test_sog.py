@@ -8,11 +8,11 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 import pytest
 import torch
-from export.clouds import assert_near, cloud, in_order_of, tolerances
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from export.clouds import assert_near, cloud, in_order_of, tolerances
 from splatdream.export import sog
 from splatdream.export.axes import turn
 from splatdream.export.codebook import LEVELS, codebook, nearest, palette

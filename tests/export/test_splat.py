@@ -4,8 +4,8 @@ import struct
 
 import pytest
 import torch
-from export.clouds import cloud
 
+from export.clouds import cloud
 from splatdream.export.axes import turn
 from splatdream.export.splat import load_splat, write_splat
 from splatdream.splats import SH_C0, sh0_from_colours

@@ -8,10 +8,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from export.clouds import assert_near, cloud, tolerances
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from export.clouds import assert_near, cloud, tolerances
 from splatdream.export.axes import turn
 from splatdream.export.spz import load_spz, write_spz
 

@@ -1,0 +1,1 @@
+"""Tests of the formats; a package, since a benchmark has the name too."""
