@@ -62,8 +62,8 @@ def untrained(
     """
     if arch == "builtin":
         return DiffusionPrior.load(builtin_folder(), device=device, dtype=dtype)
-    network: nn.Module
-    vae: nn.Module
+    network: Any
+    vae: Any
     channels, side = (16 if arch == "sd3" else 4), resolution // FACTOR
     with torch.device("meta"):
         if arch == "sd3":
