@@ -1,0 +1,1 @@
+"""Tests of meshes; a package, since a benchmark has the name too."""
