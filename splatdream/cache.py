@@ -147,7 +147,7 @@ def _read(path: Path) -> "Tensor | None":
             # Copied: the file is a memory map, and may be cleared.
             answer = file.get_tensor("answer").clone()
             return answer if file.metadata().get("sha256") == _checksum(answer) else None
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, RuntimeError):  # the last where it is cleared while it is being opened
         return None
 
 

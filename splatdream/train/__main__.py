@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for drawing pictures")
     options = parser.parse_args()
+    if options.batch < 8 or options.batch % 8:
+        parser.error("--batch is a multiple of 8: half of it are single views, half groups of four")
     if options.threads:
         torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)

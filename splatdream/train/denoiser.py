@@ -215,7 +215,7 @@ class DenoiserRun:
     def train(self, lessons: Lessons, batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`; half of each batch are views alone, half groups of views."""
         device, generator = next(self.model.parameters()).device, torch.Generator()
-        with team(device) as together:
+        with team(device, batch // 2 // VIEWS) as together:
             while self.step < self.total:
                 generator.manual_seed(step_seed(seed, self.step))
                 draw = partial(draw_exercise, lessons, self.schedule, batch // 2, generator)

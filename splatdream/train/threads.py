@@ -20,9 +20,10 @@ class Team:
 
 
 @contextmanager
-def team(device: torch.device) -> Iterator[Team]:
-    """One worker per thread that torch may use on a CPU; one alone for an accelerator."""
-    size = torch.get_num_threads() if device.type == "cpu" else 1
+def team(device: torch.device, groups: int) -> Iterator[Team]:
+    """A worker per thread that torch may use on a CPU, of a number that divides `groups`; one for an accelerator."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    size = max(count for count in range(1, threads + 1) if groups % count == 0)
     with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield Team(size, pool)
 
