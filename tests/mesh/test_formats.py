@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import trimesh
-from mesh.bodies import ball
 
+from mesh.bodies import ball
 from splatdream.catalog import CATALOG, find
 from splatdream.mesh.atlas import tangent_frames, unwrap
 from splatdream.mesh.model import Model

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from mesh.bodies import cloud_ball
 
+from mesh.bodies import cloud_ball
 from splatdream.mesh.density import Grid, density, extent
 from splatdream.mesh.drawing import everywhere, silhouettes
 from splatdream.mesh.isosurface import best_level, filled, isosurface

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from mesh.bodies import ball, cloud_ball
 
+from mesh.bodies import ball, cloud_ball
 from splatdream.corpus.truth import LIGHT
 from splatdream.mesh.atlas import tangent_frames, texels, unwrap
 from splatdream.mesh.density import density

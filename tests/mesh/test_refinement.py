@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from exact import FinitePrior
-from mesh.bodies import ball
 
+from mesh.bodies import ball
 from splatdream.mesh.atlas import Texels, texels, unwrap
 from splatdream.mesh.drawing import everywhere, silhouettes
 from splatdream.mesh.refinement import bound, handed, refined, refinement_recipe, turning_z_to

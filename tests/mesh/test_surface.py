@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import trimesh
-from mesh.bodies import ball, joined, surface_of
 
+from mesh.bodies import ball, joined, surface_of
 from splatdream.mesh import solid
 from splatdream.mesh.solid import as_solid, bodies, decimated, separated
 from splatdream.mesh.surface import Surface
