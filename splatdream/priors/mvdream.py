@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from splatdream.cameras import Cameras
 from splatdream.contracts import Embedding
 from splatdream.priors.folder import REFETCH, Folder, first_line
-from splatdream.priors.multi_view import VIEWS, teach_views
+from splatdream.priors.multi_view import VIEWS, Together
 from splatdream.priors.sd import StableDiffusion
 
 RESNET = {
@@ -45,8 +45,7 @@ class MVDream:
 
     def __init__(self, folder: Folder) -> None:
         self.network: Any = unet_of(folder)
-        teach_views(self.network)
-        self.plain = StableDiffusion(folder, self.network)
+        self.plain = Together(StableDiffusion(folder, self.network), VIEWS)
         self.pipeline, self.windows = self.plain.pipeline, self.plain.windows
         self.kind, self.schedule = self.plain.kind, self.plain.schedule
 
@@ -61,13 +60,13 @@ class MVDream:
         return worlds.flatten(1)
 
     def told(self, embedding: Embedding) -> dict[str, Any]:
-        return self.plain.told(embedding) | {"cross_attention_kwargs": {"views": self.group}}
+        return self.plain.told(embedding)
 
     def answer(self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding) -> Tensor:
         """ValueError where the views make no whole groups."""
         if len(latents) % self.group:
             raise ValueError(f"MVDream sees {self.group} views of an object at a time: set views=4 or 8")
-        return self.network(latents, timesteps, **self.told(embedding)).sample
+        return self.plain.answer(latents, timesteps, embedding)
 
 
 def unet_of(folder: Folder) -> UNet2DConditionModel:
