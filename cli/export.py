@@ -15,26 +15,29 @@ from splatdream_cli.plan import check_target
 
 AXES = "y-down|y-up|z-up"
 
+Source = Annotated[Path, typer.Argument(metavar="IN", help=f"A splat of any tool: {', '.join(CATALOG['reader'])}.")]
+Up = Annotated[
+    str | None, typer.Option(metavar=AXES, help="The axes to write.", show_default="what the format's readers expect")
+]
+InUp = Annotated[
+    str | None, typer.Option(metavar=AXES, help="The axes of IN.", show_default="what the file or its format says")
+]
+DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+
 
 @teaching
 def export(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=f"A splat of any tool: {', '.join(CATALOG['reader'])}.")],
+    source: Source,
     target: Annotated[Path, typer.Argument(metavar="OUT", help=f"One of {', '.join(CATALOG['exporter'])}.")],
-    up: Annotated[
-        str | None,
-        typer.Option(metavar=AXES, help="The axes to write.", show_default="what the format's readers expect"),
-    ] = None,
-    in_up: Annotated[
-        str | None, typer.Option(metavar=AXES, help="The axes of IN.", show_default="what the file or its format says")
-    ] = None,
+    up: Up = None,
+    in_up: InUp = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the format's writer; repeatable."),
     ] = None,
-    drop_invalid: Annotated[
-        bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    drop_invalid: DropInvalid = False,
+    force: Force = False,
 ) -> None:
     """Convert a splat to another format; the suffixes decide."""
     check_source(source)

@@ -9,7 +9,7 @@ from splatdream import runs
 from splatdream.catalog import CATALOG, choose, find
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
-from splatdream_cli.export import AXES, check_axes
+from splatdream_cli.export import DropInvalid, Force, InUp, Source, Up, check_axes
 from splatdream_cli.look import check_source
 from splatdream_cli.plan import check_prior_and_parts, check_target
 
@@ -22,7 +22,7 @@ EXTRA = ("scipy", "skimage", "manifold3d", "fast_simplification", "xatlas")
 
 @teaching
 def mesh(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=f"A splat of any tool: {', '.join(CATALOG['reader'])}.")],
+    source: Source,
     target: Annotated[Path, typer.Argument(metavar="OUT", help=f"One of {', '.join(CATALOG['mesh'])}.")],
     faces: Annotated[int, typer.Option(min=100, help="Triangles at most.")] = 10_000,
     texture: Annotated[int, typer.Option(min=64, max=8192, help="Texels along a side of the texture.")] = 1024,
@@ -43,17 +43,10 @@ def mesh(
         str | None,
         typer.Option(metavar="auto|builtin|builtin-mv|FOLDER", help="Who refines.", show_default="what its run says"),
     ] = None,
-    up: Annotated[
-        str | None,
-        typer.Option(metavar=AXES, help="The axes to write.", show_default="what the format's readers expect"),
-    ] = None,
-    in_up: Annotated[
-        str | None, typer.Option(metavar=AXES, help="The axes of IN.", show_default="what the file or its format says")
-    ] = None,
-    drop_invalid: Annotated[
-        bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    up: Up = None,
+    in_up: InUp = None,
+    drop_invalid: DropInvalid = False,
+    force: Force = False,
 ) -> None:
     """Make a watertight mesh with UVs, texture and normal map of a splat."""
     check_source(source)

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 
 from splatdream.train.follow import step_seed
 from splatdream.train.pictures import load_shard
-from splatdream.train.rate import falling_rate
+from splatdream.train.rate import descend, falling_rate
 
 LATENT_CHANNELS = 8
 LATENT_NOISE = 0.08
@@ -94,9 +94,6 @@ class AutoencoderRun:
             noise = torch.randn(latents.shape, generator=generator).to(latents)
             (output,) = self.model.decode(latents + LATENT_NOISE * noise, return_dict=False)
             loss = reconstruction_loss(output, images)
-            self.optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimiser.step()
+            descend(self.model, self.optimiser, loss)
             self.step += 1
             yield self.step, float(loss.detach())

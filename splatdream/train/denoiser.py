@@ -27,7 +27,7 @@ from splatdream.schedule import Schedule
 from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.follow import step_seed
 from splatdream.train.pictures import load_shard
-from splatdream.train.rate import falling_rate
+from splatdream.train.rate import falling_rate, step_clipped
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
 from splatdream.train.threads import mean_gradients, team
 
@@ -222,8 +222,7 @@ class DenoiserRun:
                 alone, joined = draw().to(device), draw(views=VIEWS).to(device)
                 self.optimiser.param_groups[0]["lr"] = self.rate_now()
                 loss = mean_gradients(together, partial(self._loss, alone, joined), self.model)
-                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-                self.optimiser.step()
+                step_clipped(self.model, self.optimiser)
                 self.step += 1
                 self._average()
                 yield self.step, loss

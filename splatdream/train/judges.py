@@ -18,7 +18,7 @@ from splatdream.corpus.scenes import build
 from splatdream.corpus.truth import render_truth
 from splatdream.inspect.judge import LOOK, SIDES, Judge
 from splatdream.train.follow import follow, step_seed
-from splatdream.train.rate import falling_rate
+from splatdream.train.rate import descend, falling_rate
 
 NEAR = 6
 """Near misses per picture in the contrastive loss."""
@@ -132,10 +132,7 @@ class JudgeRun:
                 self.step, self.total, peak=self.rate, warmup=100, floor=0.02
             )
             loss, _ = judge_loss(self.model, lesson, generator)
-            self.optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimiser.step()
+            descend(self.model, self.optimiser, loss)
             self.step += 1
             yield self.step, float(loss.detach())
 

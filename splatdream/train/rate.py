@@ -1,9 +1,28 @@
-"""The learning rate of every training run here: a linear warm-up, then a half cosine down to a floor."""
+"""How every training run here descends: a linear warm-up, then a half cosine down to a floor; clipped gradients."""
 
 from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+LONGEST = 1.0
+"""The norm to which the gradient of all parameters together is shortened."""
 
 
 def falling_rate(step: int, total: int, *, peak: float, warmup: int, floor: float) -> float:
     """The rate of `step` (from 0) of `total`; `floor` is a share of `peak`."""
     warm = min(1.0, (step + 1) / warmup)
     return peak * warm * (floor + (1 - floor) * 0.5 * (1 + cos(pi * min(1.0, step / total))))
+
+
+def descend(module: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of the loss."""
+    optimiser.zero_grad()
+    loss.backward()
+    step_clipped(module, optimiser)
+
+
+def step_clipped(module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """One step by the gradients that the parameters already have."""
+    nn.utils.clip_grad_norm_(module.parameters(), LONGEST)
+    optimiser.step()
