@@ -105,9 +105,10 @@ def recipe_of(source: Path) -> Recipe | None:
 
 
 def by_builtin(recipe: Recipe | None) -> bool:
+    from splatdream.priors.models import Wanted
     from splatdream.priors.words import builtin_folder
 
-    return recipe is not None and recipe.prior in ("builtin", str(builtin_folder()))
+    return recipe is not None and Wanted.parse(recipe.prior).name in ("builtin", str(builtin_folder()))
 
 
 def refinement(made: Recipe | None, steps: int, prompt: str | None, prior: str | None, *, shape: bool) -> Recipe:
