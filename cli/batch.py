@@ -16,6 +16,7 @@ from splatdream.batch.prompts import READERS, Job, read_jobs, read_plan, write_p
 from splatdream.batch.results import Outcome, archive, outcomes, write_results
 from splatdream.catalog import choose
 from splatdream.locks import alone
+from splatdream_cli.cache import cache_folder
 from splatdream_cli.console import FAILED, Refused, duration, refusing, stdout, teaching
 from splatdream_cli.generate import quieten
 from splatdream_cli.plan import check_names, check_parts, compose
@@ -148,7 +149,7 @@ def local(out: Path, claims: Claims, workers: int | None, device: str) -> Crew:
     cores = available_cores()
     cards = visible_cards() if device == "cuda" else []
     count = workers or len(cards) or max(1, cores // WORKER_CORES)
-    return run_local(out, claims, environments(count, cores, cards, os.environ))
+    return run_local(out, claims, environments(count, cores, cards, os.environ), cache_folder())
 
 
 def visible_cards() -> list[str]:

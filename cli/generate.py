@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splatdream.recipe import Recipe
+from splatdream_cli.cache import cache_folder
 from splatdream_cli.console import refusing, stdout, teaching
 from splatdream_cli.follow import Preview, Watch, check_live, follow
 from splatdream_cli.plan import Plan, changed, check, compose, described, repeatable, trial
@@ -111,17 +112,18 @@ def generate(
 
     model = None if vram is None else within(plan.recipe, vram)
     say = stdout().print
-    work = session.start(plan.recipe, plan.output, prior=model, checkpoint_every=checkpoint_every, say=say)
+    work = session.start(
+        plan.recipe, plan.output, prior=model, checkpoint_every=checkpoint_every, say=say, cache=cache_folder()
+    )
     follow(work, plan.recipe, plan.output, preview_every, live=live)
 
 
 def within(recipe: Recipe, gigabytes: float) -> "Prior":
     """The recipe's prior, with a plan for so much memory, which is told."""
-    from splatdream.priors import load_prior
     from splatdream.priors.budget import keep_within
-    from splatdream.session import asked
+    from splatdream.session import loaded
 
-    prior = load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words)
+    prior = loaded(recipe, cache_folder())
     with refusing():
         stdout().print(keep_within(prior, gigabytes))
     return prior

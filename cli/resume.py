@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from splatdream import runs
+from splatdream_cli.cache import cache_folder
 from splatdream_cli.console import Refused, refusing, stdout, teaching
 from splatdream_cli.follow import Preview, Watch, check_live, follow
 from splatdream_cli.generate import quieten
@@ -31,5 +32,5 @@ def resume(
             raise Refused(f"{run.folder} is in use by {owner}; wait for it")
     from splatdream import session
 
-    steps = session.resume(run.folder, say=stdout().print)
+    steps = session.resume(run.folder, say=stdout().print, cache=cache_folder())
     follow(steps, run.recipe, run.output, preview_every, next(iter(runs.states(run.folder)), 0), live=live)

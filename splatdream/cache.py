@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,11 +111,21 @@ def content_hash(path: Path) -> str:
     name = path.resolve().name
     if len(name) == 64 and set(name) <= set("0123456789abcdef"):
         return name
+    told = path.stat()
+    return _hash_of(path.resolve(), told.st_size, told.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_of(path: Path, size: int, changed: int) -> str:
+    """The hash of a file as it was at a time, so that a worker reads gigabytes once and not before every run."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def embedding(folder: Path, decided_by: list[str], compute: Callable[[], "Tensor"]) -> "Tensor":
+Answer = dict[str, "Tensor"]
+
+
+def embedding(folder: Path, decided_by: list[str], compute: Callable[[], Answer]) -> Answer:
     """What `compute` returns, on the CPU, from the cache where it holds an answer to the same question.
 
     `decided_by` must name everything that the bits of the answer depend on.
@@ -124,34 +135,38 @@ def embedding(folder: Path, decided_by: list[str], compute: Callable[[], "Tensor
     kept = _read(path)
     if kept is not None:
         return kept
-    answer = compute().detach().cpu().contiguous()
+    answer = {name: value.detach().cpu().contiguous().clone() for name, value in compute().items()}
     with suppress(OSError):  # a full or read-only disk must not end a run
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, answer)
     return answer
 
 
-def _write(path: Path, answer: "Tensor") -> None:
+def _write(path: Path, answer: Answer) -> None:
     from safetensors.torch import save
 
     with atomic_write(path) as file:
-        file.write(save({"answer": answer}, metadata={"sha256": _checksum(answer)}))
+        file.write(save(answer, metadata={"sha256": _checksum(answer)}))
 
 
-def _read(path: Path) -> "Tensor | None":
-    """The tensor in a file; None where there is none, or one that is damaged."""
+def _read(path: Path) -> Answer | None:
+    """The tensors in a file; None where there is none, or one that is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             # Copied: the file is a memory map, and may be cleared.
-            answer = file.get_tensor("answer").clone()
+            answer = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
             return answer if file.metadata().get("sha256") == _checksum(answer) else None
     except (SafetensorError, OSError, RuntimeError):  # the last where it is cleared while it is being opened
         return None
 
 
-def _checksum(answer: "Tensor") -> str:
+def _checksum(answer: Answer) -> str:
     import torch
 
-    return hashlib.sha256(answer.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for name, value in sorted(answer.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

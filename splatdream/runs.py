@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import splatdream
+from splatdream.cache import content_hash
 from splatdream.export.atomic import atomic_write
 from splatdream.locks import try_lock
 from splatdream.priors.models import Wanted
@@ -347,12 +348,12 @@ def peak_memory() -> int | None:
 def weight_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every weight file of a diffusers folder, by its path within."""
     files = sorted(folder.rglob("*.safetensors"))
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
 
 
 def changes_of(prior: str) -> dict[str, str]:
     """SHA-256 of every file that changes the prior: LoRAs, new words, another encoder."""
-    return {str(path): sha256(path) for path in Wanted.parse(prior).files()}
+    return {str(path): content_hash(path) for path in Wanted.parse(prior).files()}
 
 
 def sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ the CPU. Its state is saved every `checkpoint_every` steps and the last two such
 early, by `break` or Ctrl-C, saves the state and the splat as they are.
 """
 
+import json
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 
 from splatdream import runs
+from splatdream.cache import embedding
 from splatdream.catalog import configured, find
 from splatdream.check import check_splats
 from splatdream.check.criteria import read_criteria
@@ -25,7 +27,7 @@ from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
 from splatdream.contracts import Prior
 from splatdream.export import write
 from splatdream.loop import State, Step, begin, dream, pick_device, pick_renderer, words_asked
-from splatdream.priors import builtin_folder, choose_prior, load_prior
+from splatdream.priors import SMALL, builtin_folder, choose_prior, load_prior
 from splatdream.priors.models import Wanted
 from splatdream.recipe import Recipe
 from splatdream.runs import Run
@@ -46,11 +48,13 @@ def start(
     prior: Prior | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     say: Say = lambda text: None,
+    cache: Path | None = None,
 ) -> Generator[Step, None, None]:
     """Begins a run in NAME.run and yields its steps; when they are done, the splat and the manifest are written.
 
-    `prior` is for who has loaded the recipe's already; `say` hears, in sentences, what a user should know. Busy where
-    another process has the folder; FloatingPointError where numbers are not finite even at a gentler pace.
+    `prior` is for who has loaded the recipe's already; `say` hears, in sentences, what a user should know; `cache` is
+    the folder of the cache, if there shall be one. Busy where another process has the run's folder; FloatingPointError
+    where numbers are not finite even at a gentler pace.
     """
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1; got {checkpoint_every}")
@@ -58,11 +62,15 @@ def start(
     folder = runs.run_folder(output)
     with runs.locked(folder):
         runs.begin(folder, recipe, Path(output).name, checkpoint_every, runs.origin_of(recipe, weights))
-        yield from Session(runs.read(folder), say).steps(prior)
+        yield from Session(runs.read(folder), say, cache).steps(prior)
 
 
 def resume(
-    path: str | Path, *, prior: Prior | None = None, say: Say = lambda text: None
+    path: str | Path,
+    *,
+    prior: Prior | None = None,
+    say: Say = lambda text: None,
+    cache: Path | None = None,
 ) -> Generator[Step, None, None]:
     """Goes on with the run in a folder, or of an output, as if it had never stopped; no step if it is finished.
 
@@ -83,7 +91,7 @@ def resume(
         if changes:
             say(f"the result may differ in its last bits: {'; '.join(changes)}")
         runs.log(run.folder, "resume", changes=changes)
-        yield from Session(run, say).steps(prior)
+        yield from Session(run, say, cache).steps(prior)
 
 
 def settled(recipe: Recipe) -> tuple[Recipe, Path]:
@@ -96,6 +104,19 @@ def settled(recipe: Recipe) -> tuple[Recipe, Path]:
 
 def asked(recipe: Recipe) -> str:
     return words_asked(recipe, configured("distiller", recipe.distill))
+
+
+def loaded(recipe: Recipe, cache: Path | None = None) -> Prior:
+    """The recipe's prior; what large text encoders answer is kept in the cache, under all that decides its bits."""
+    weights = choose_prior(recipe.prior, asked(recipe))
+    encoders = sorted(weights.glob("text_encoder*/*.safetensors"))
+    keep = None
+    if cache is not None and sum(path.stat().st_size for path in encoders) >= SMALL:
+        origin = runs.origin_of(recipe, weights)
+        machine = {name: value for name, value in origin["machine"].items() if name != "renderer"}
+        decided_by = [json.dumps([origin["versions"], machine, origin["prior"]["sha256"]])]
+        keep = lambda question, compute: embedding(cache, decided_by + question, compute)  # noqa: E731
+    return load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words, keep=keep)
 
 
 @contextmanager
@@ -112,8 +133,8 @@ def threads(count: int) -> Iterator[None]:
 class Session:
     """One sitting of a run; `reached` is its state after the last step that was finished."""
 
-    def __init__(self, run: Run, say: Say) -> None:
-        self.run, self.say = run, say
+    def __init__(self, run: Run, say: Say, cache: Path | None) -> None:
+        self.run, self.say, self.cache = run, say, cache
         self.reached: State | None = None
         self.saved = time.perf_counter()
 
@@ -142,7 +163,7 @@ class Session:
 
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe
-        prior = prior or load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words)
+        prior = prior or loaded(recipe, self.cache)
         rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
         self.reached = self.checkpoint()
         if self.reached is None:

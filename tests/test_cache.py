@@ -26,43 +26,50 @@ def writes_reads_and_clears(folder: Path) -> bool:
     for turn in range(30):
         for key in range(5):
             answer = torch.full((1, 500, 4), float(key))
-            right &= torch.equal(cache.embedding(folder, ["question", str(key)], answer.clone), answer)
+            right &= torch.equal(kept(folder, ["question", str(key)], answer), answer)
         if turn % 7 == 3:
             cache.clear(folder, ["embeddings"])
     return right
 
 
-def never() -> torch.Tensor:
+def kept(folder: Path, question: list[str], answer: torch.Tensor) -> torch.Tensor:
+    return cache.embedding(folder, question, lambda: {"tokens": answer})["tokens"]
+
+
+def never() -> dict[str, torch.Tensor]:
     raise AssertionError("computed although it was kept")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_answer_is_computed_once_and_comes_back_bit_for_bit(dtype, tmp_path) -> None:
-    first = cache.embedding(tmp_path, ["a question"], lambda: ANSWER.to(dtype))
+    said = {"tokens": ANSWER.to(dtype), "pooled": ANSWER[0, 0].to(dtype)}
+    first = cache.embedding(tmp_path, ["a question"], lambda: said)
     again = cache.embedding(tmp_path, ["a question"], never)
-    assert again.dtype == first.dtype == dtype
-    assert torch.equal(again, ANSWER.to(dtype))
+    assert again.keys() == first.keys() == said.keys()
+    for name, value in said.items():
+        assert again[name].dtype == dtype
+        assert torch.equal(again[name], value)
 
 
 def test_another_question_has_another_answer(tmp_path) -> None:
-    cache.embedding(tmp_path, ["a", "bc"], lambda: ANSWER)
-    assert torch.equal(cache.embedding(tmp_path, ["ab", "c"], lambda: ANSWER + 1), ANSWER + 1)
+    assert torch.equal(kept(tmp_path, ["a", "bc"], ANSWER), ANSWER)
+    assert torch.equal(kept(tmp_path, ["ab", "c"], ANSWER + 1), ANSWER + 1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
 def test_a_damaged_answer_is_computed_anew(damage, tmp_path) -> None:
-    cache.embedding(tmp_path, ["a question"], lambda: ANSWER)
+    kept(tmp_path, ["a question"], ANSWER)
     (path,) = (tmp_path / "embeddings").rglob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes({"cut": bytes(content[:-9]), "flipped": bytes(content), "emptied": b""}[damage])
-    assert torch.equal(cache.embedding(tmp_path, ["a question"], lambda: ANSWER), ANSWER)
-    assert torch.equal(cache.embedding(tmp_path, ["a question"], never), ANSWER)
+    assert torch.equal(kept(tmp_path, ["a question"], ANSWER), ANSWER)
+    assert torch.equal(cache.embedding(tmp_path, ["a question"], never)["tokens"], ANSWER)
 
 
 def test_where_nothing_can_be_written_the_answer_is_still_given(tmp_path) -> None:
     (tmp_path / "embeddings").write_text("a file where the folder should be")
-    assert torch.equal(cache.embedding(tmp_path, ["a question"], lambda: ANSWER), ANSWER)
+    assert torch.equal(kept(tmp_path, ["a question"], ANSWER), ANSWER)
 
 
 def test_processes_that_write_read_and_clear_at_once_see_only_whole_answers(tmp_path) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import sdxl_folder
+from safetensors.torch import load_file, save_file
 from tiny import tiny_prior_folder
 
 from splatdream import loop, read_ply, runs, session
+from splatdream.cameras import orbit
 from splatdream.checkpoint import load_state
 from splatdream.recipe import Recipe
 
@@ -262,3 +265,48 @@ def test_a_folder_in_use_is_refused(recipe, output) -> None:
         with pytest.raises(runs.Busy, match="in use by process"):
             next(other)
     first.close()
+
+
+@pytest.fixture
+def large(monkeypatch, tmp_path) -> Path:
+    """A prior with two text encoders and a summary, which for once count as large."""
+    monkeypatch.setattr(session, "SMALL", 0)
+    return sdxl_folder(tmp_path / "xl")
+
+
+def silent(text: str, negative: bool) -> None:
+    raise AssertionError(f"encoded {text!r} although the answer was kept")
+
+
+def test_what_large_text_encoders_answer_is_kept_from_run_to_run_bit_for_bit(large, tmp_path, monkeypatch) -> None:
+    recipe, cameras = Recipe("a red mug", prior=str(large), device="cpu"), orbit(4, 32)
+    before = session.loaded(recipe, tmp_path / "cache").condition("a red mug", "", cameras)
+    again = session.loaded(recipe, tmp_path / "cache")
+    monkeypatch.setattr(again.family, "embed", silent)  # type: ignore[attr-defined]
+    after = again.condition("a red mug", "", cameras)
+    assert torch.equal(after.cond.tokens, before.cond.tokens)
+    assert torch.equal(after.cond.extras["pooled"], before.cond.extras["pooled"])
+    assert torch.equal(after.uncond.tokens, before.uncond.tokens)
+    with pytest.raises(AssertionError, match="a blue mug"):
+        again.condition("a blue mug", "", cameras)
+
+
+def test_answers_of_other_weights_or_threads_are_not_used(large, tmp_path, monkeypatch) -> None:
+    recipe, cameras = Recipe("a red mug", prior=str(large), device="cpu"), orbit(1, 32)
+    session.loaded(recipe, tmp_path / "cache").condition("a red mug", "", cameras)
+    with session.threads(torch.get_num_threads() + 1):
+        other = session.loaded(recipe, tmp_path / "cache")
+    monkeypatch.setattr(other.family, "embed", silent)  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError):
+        other.condition("a red mug", "", cameras)
+    (path,) = (large / "text_encoder_2").glob("*.safetensors")
+    save_file({name: 2 * value for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    other = session.loaded(recipe, tmp_path / "cache")
+    monkeypatch.setattr(other.family, "embed", silent)  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError):
+        other.condition("a red mug", "", cameras)
+
+
+def test_small_text_encoders_are_asked_each_time(recipe, tmp_path) -> None:
+    session.loaded(recipe, tmp_path / "cache").condition("a red mug", "", orbit(1, 32))
+    assert not (tmp_path / "cache").exists()

@@ -31,7 +31,9 @@ class Process:
     said: Path
 
 
-def run_local(batch: Path, claims: Claims, environments: list[dict[str, str]]) -> Generator[list[str], None, None]:
+def run_local(
+    batch: Path, claims: Claims, environments: list[dict[str, str]], cache: Path | None = None
+) -> Generator[list[str], None, None]:
     """Works until nothing is left, with a worker in each of the environments, and yields their names as time goes by.
 
     Leaving the loop stops the workers, which save what they have. Hopeless where they all die at once.
@@ -40,7 +42,7 @@ def run_local(batch: Path, claims: Claims, environments: list[dict[str, str]]) -
     fruitless, done = 0, -1
     try:
         for environment in environments:
-            crew.append(start(batch, claims, environment))
+            crew.append(start(batch, claims, environment, cache))
         while crew:
             yield [process.name for process in crew]
             time.sleep(POLL_SECONDS)
@@ -53,18 +55,19 @@ def run_local(batch: Path, claims: Claims, environments: list[dict[str, str]]) -
                 if fruitless >= FRUITLESS * len(environments):
                     raise Hopeless(f"workers die before they begin, the last one {died(process)}")
                 if not claims.over():
-                    crew.append(start(batch, claims, process.environment))
+                    crew.append(start(batch, claims, process.environment, cache))
     finally:
         stop(crew, claims)
 
 
-def start(batch: Path, claims: Claims, environment: Mapping[str, str]) -> Process:
+def start(batch: Path, claims: Claims, environment: Mapping[str, str], cache: Path | None = None) -> Process:
     """A new worker, whose words go to a file of its name."""
     name = new_worker()
     said = claims.folder / "said" / f"{name}.txt"
     said.parent.mkdir(exist_ok=True)
     words = [sys.executable, "-m", "splatdream.batch.worker", str(batch), name]
     words += ["--retries", str(claims.retries), "--stale", str(claims.stale_seconds)]
+    words += ["--cache", str(cache)] if cache is not None else []
     with said.open("wb") as file:
         system = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file)
     return Process(name, environment, system, said)

@@ -24,7 +24,6 @@ from splatdream.check import check_splats
 from splatdream.contracts import Prior
 from splatdream.export import read
 from splatdream.locks import alone
-from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 from splatdream.turntable import turntable, write_gif
 
@@ -32,10 +31,18 @@ POLL_SECONDS = 1.0
 VIEWS, PIXELS = 12, 128
 
 
-def work(batch: Path, name: str, stop: threading.Event, *, retries: int, stale_seconds: float = STALE_SECONDS) -> None:
+def work(
+    batch: Path,
+    name: str,
+    stop: threading.Event,
+    *,
+    retries: int,
+    stale_seconds: float = STALE_SECONDS,
+    cache: Path | None = None,
+) -> None:
     """Does jobs until all are done or failed, by whomever, or `stop` is set: then the job at hand is given back."""
     claims = Claims(batch, retries=retries, stale_seconds=stale_seconds)
-    worker = Worker(batch, claims, name, stop)
+    worker = Worker(batch, claims, name, stop, cache)
     with worker.pulse():
         while not stop.is_set():
             claim = claims.take(name)
@@ -53,8 +60,8 @@ def work(batch: Path, name: str, stop: threading.Event, *, retries: int, stale_s
 class Worker:
     """What stays from job to job: the prior, the plan, and what is told to others."""
 
-    def __init__(self, batch: Path, claims: Claims, name: str, stop: threading.Event) -> None:
-        self.batch, self.claims, self.name, self.stop = batch, claims, name, stop
+    def __init__(self, batch: Path, claims: Claims, name: str, stop: threading.Event, cache: Path | None) -> None:
+        self.batch, self.claims, self.name, self.stop, self.cache = batch, claims, name, stop, cache
         self.status: dict[str, Any] = {"pid": os.getpid(), "host": platform.node(), "job": None, "done": 0, "failed": 0}
         self.plan: dict[str, Job] = {}
         self.loaded: tuple[tuple, Prior] | None = None
@@ -108,8 +115,7 @@ class Worker:
         key = (settled.prior, settled.device, settled.view_words)
         if self.loaded is None or self.loaded[0] != key:
             self.loaded = None  # there may be no room for two
-            words, view_words = session.asked(settled), settled.view_words
-            self.loaded = key, load_prior(settled.prior, words, device=settled.device, view_words=view_words)
+            self.loaded = key, session.loaded(settled, self.cache)
         if settled.renderer not in self.warm:
             compile_kernels(settled, self.claims.folder / f"kernels-{platform.node()}.lock")
             self.warm.add(settled.renderer)
@@ -193,11 +199,13 @@ def main() -> None:
     parser.add_argument("batch", type=Path)
     parser.add_argument("name")
     parser.add_argument("--retries", type=int, default=2)
+    parser.add_argument("--cache", type=Path)
     parser.add_argument("--stale", type=float, default=STALE_SECONDS)
     options = parser.parse_args()
     stop = threading.Event()
     stop_with_input(stop)
-    work(options.batch, options.name, stop, retries=options.retries, stale_seconds=options.stale)
+    numbers = {"retries": options.retries, "stale_seconds": options.stale}
+    work(options.batch, options.name, stop, **numbers, cache=options.cache)
 
 
 if __name__ == "__main__":

@@ -11,25 +11,29 @@ if TYPE_CHECKING:
     import torch
 
     from splatdream.contracts import Prior
+    from splatdream.priors.diffusion import Keep
 
 __all__ = ["builtin_folder", "load_prior"]
 
 SMALL = 500_000_000
-"""Bytes of a network below which half precision would save nothing worth having."""
+"""Bytes of a network below which half precision, or keeping its answers, would save nothing worth having."""
 
 
-def load_prior(name: str, prompt: str, *, device: str = "cpu", view_words: str = "named") -> "Prior":
+def load_prior(
+    name: str, prompt: str, *, device: str = "cpu", view_words: str = "named", keep: "Keep | None" = None
+) -> "Prior":
     """The prior that `name` means for this prompt: "auto", "builtin", a folder, or a fetched model of the hub.
 
     `words.choose_prior` has the rule, `models.Wanted` what may stand behind the name. `view_words` names how the prior
-    puts views into words, as a recipe does. ValueError where it does not know a word of the prompt or cannot be changed
-    as asked, FileNotFoundError where there is none.
+    puts views into words, as a recipe does; `keep` may know what the text encoders would answer. ValueError where the
+    prior does not know a word of the prompt or cannot be changed as asked, FileNotFoundError where there is none.
     """
     folder, wanted = choose_prior(name, prompt), Wanted.parse(name)
     from splatdream.priors.diffusion import DiffusionPrior
 
     words = configured("view_words", view_words)
-    prior = DiffusionPrior.load(folder, device=device, dtype=precision(folder, device), view_words=words)
+    dtype = precision(folder, device)
+    prior = DiffusionPrior.load(folder, device=device, dtype=dtype, view_words=words, keep=keep)
     if wanted != Wanted(wanted.name):
         from splatdream.priors.tuning import tune
 

@@ -4,9 +4,9 @@ A family (`sd.py`, `sdxl.py`, `sd3.py`, `sana.py`, `mvdream.py`) says how words 
 called; which one a folder is, its `model_index.json` says.
 """
 
+import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -26,6 +26,9 @@ from splatdream.priors.multi_view import Together
 from splatdream.priors.portions import Portions, encoded
 from splatdream.priors.view_words import NAMED, ViewWords
 from splatdream.schedule import Kind, Prediction, Schedule
+
+Keep = Callable[[list[str], Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+"""Answers a question, whose every circumstance but the weights is listed, by computing or from a cache."""
 
 
 @runtime_checkable
@@ -54,14 +57,18 @@ class Family(Protocol):
 class DiffusionPrior:
     """A frozen network with its autoencoder on one device; its text encoders come there only to be used."""
 
-    def __init__(self, family: Family, *, device: str = "cpu", view_words: ViewWords = NAMED) -> None:
+    def __init__(
+        self, family: Family, *, device: str = "cpu", view_words: ViewWords = NAMED, keep: Keep | None = None
+    ) -> None:
         self.family, self.view_words = family, view_words
+        self.keep: Keep = keep or (lambda question, compute: compute())
         self.schedule: Schedule = family.schedule
         self.device = torch.device(device)
         self.unet = family.network.to(self.device, memory_format=torch.channels_last)
         self.portions = Portions(group=getattr(family, "group", 1), threaded=self.device.type == "cpu")
         self.use_encoder(family.pipeline.vae)
-        self._embeddings: dict[tuple[str, bool], Embedding] = {}
+        self._texts: dict[tuple[str, str], Embedding] = {}
+        self._negatives: dict[str, Embedding] = {}
         self._students: dict[int, Student] = {}
         self._cut: set[str] = set()
 
@@ -73,6 +80,7 @@ class DiffusionPrior:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         view_words: ViewWords = NAMED,
+        keep: Keep | None = None,
     ) -> "DiffusionPrior":
         """From a folder of diffusers' layout. FileNotFoundError or ValueError, in a sentence, where it is none."""
         opened = Folder(Path(folder), dtype)
@@ -81,7 +89,7 @@ class DiffusionPrior:
             family = find("family", name)
         except ValueError as error:
             raise ValueError(f"{folder} holds a {name}, which cannot serve as a prior: {error}") from error
-        return cls(family(opened), device=device, view_words=view_words)
+        return cls(family(opened), device=device, view_words=view_words, keep=keep)
 
     @property
     def group(self) -> int:
@@ -106,13 +114,10 @@ class DiffusionPrior:
         A prior that knows cameras is told them with all, so that guidance strengthens the words alone, as in MVDream.
         ValueError for a prompt without a word.
         """
-        self.check(prompt)
         azimuths, elevations = cameras.azimuths.tolist(), cameras.elevations.tolist()
         wordings = [self.view_words(*angles) for angles in zip(azimuths, elevations, strict=True)]
         words = dict.fromkeys(word for wording in wordings for word in (*wording.shares, *wording.negatives))
-        with self.encoders_here():
-            texts = {word: self.embed(self.worded(prompt, word)) for word in words}
-            empty = self.embed(self.fitted(negative_prompt, ""), negative=True)
+        texts, empty = self.texts(prompt, tuple(words), negative_prompt)
         cond = reduce(add, (mixed(texts, wording.shares) for wording in wordings))
         seen = self.family.cameras(cameras)
         seen = None if seen is None else seen.to(cond.tokens)
@@ -122,6 +127,18 @@ class DiffusionPrior:
             negatives.append(Negative(spread(texts[word], len(cond), seen), weights))
         cond = Embedding(cond.tokens, seen, cond.extras)
         return Condition(cond, spread(empty, len(cond), seen), tuple(negatives))
+
+    def texts(
+        self, prompt: str, words: tuple[str, ...], negative_prompt: str
+    ) -> tuple[dict[str, Embedding], Embedding]:
+        """One row of the prompt with each word for a view, and of the negative prompt; they are kept."""
+        lacking = [word for word in words if (prompt, word) not in self._texts]
+        if lacking or negative_prompt not in self._negatives:
+            self.check(prompt)
+            self._texts |= {(prompt, word): self.embed(self.worded(prompt, word)) for word in lacking}
+            self._negatives[negative_prompt] = self.embed(self.fitted(negative_prompt, ""), negative=True)
+            self.place_encoders("cpu")
+        return {word: self._texts[prompt, word] for word in words}, self._negatives[negative_prompt]
 
     def check(self, prompt: str) -> None:
         """ValueError where the tokenizers make nothing of the prompt."""
@@ -156,28 +173,29 @@ class DiffusionPrior:
         convert = getattr(self.family.pipeline, "maybe_convert_prompt", None)  # what was taught may be several tokens
         return len(tokenizer(convert(text, tokenizer) if convert else text).input_ids)
 
-    @torch.no_grad()
     def embed(self, text: str, *, negative: bool = False) -> Embedding:
-        """One row of what the text encoders say of the text, kept by text."""
-        key = (text, negative)
-        if key not in self._embeddings:
-            with self.encoders_here():
-                said = self.family.embed(text, negative)
-            extras = {name: value.to(self.unet.dtype) for name, value in said.extras.items()}
-            self._embeddings[key] = Embedding(said.tokens.to(self.unet.dtype), extras=extras)
-        return self._embeddings[key]
+        """One row of what the text encoders say of the text."""
+        said = self.keep(self.question(text, negative), lambda: self.said(text, negative))
+        extras = {name: value.to(self.device) for name, value in said.items()}
+        return Embedding(extras.pop("tokens"), extras=extras)
 
-    @contextmanager
-    def encoders_here(self) -> Iterator[None]:
-        """The text encoders on the device while something is encoded; elsewhere they would only take its memory."""
-        parts = self.family.pipeline.components
-        encoders = [part for name, part in parts.items() if name.startswith("text_encoder") and part is not None]
-        moved = [encoder for encoder in encoders if encoder.device != self.device]
-        for encoder in moved:
-            encoder.to(self.device)
-        yield
-        for encoder in moved:
-            encoder.to("cpu")
+    def question(self, text: str, negative: bool) -> list[str]:
+        """All that decides the answer of the text encoders but their weights and where they compute."""
+        tokens = [tokenizer(text).input_ids for tokenizer, _ in self.family.windows]
+        return [type(self.family).__name__, text, str(negative), str(self.unet.dtype), json.dumps(tokens)]
+
+    @torch.no_grad()
+    def said(self, text: str, negative: bool) -> dict[str, Tensor]:
+        """What the text encoders say; they come to the device for it, and `condition` sends them away again."""
+        self.place_encoders(self.device)
+        said = self.family.embed(text, negative)
+        return {name: value.to(self.unet.dtype) for name, value in ({"tokens": said.tokens} | said.extras).items()}
+
+    def place_encoders(self, device: str | torch.device) -> None:
+        """Puts the text encoders there; on the device they are needed for a moment, and would take its memory."""
+        for name, part in self.family.pipeline.components.items():
+            if name.startswith("text_encoder") and part is not None and part.device != torch.device(device):
+                part.to(device)
 
     def encode(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
         """Scaled latents of the mode, differentiable; pictures of another size are resized to the prior's own."""

@@ -42,8 +42,8 @@ def test_a_batch_makes_the_bytes_of_single_runs(base, tmp_path) -> None:
 
 def test_the_prior_is_loaded_once_for_all_jobs_that_want_the_same(base, tmp_path, monkeypatch) -> None:
     calls = []
-    load = worker.load_prior
-    monkeypatch.setattr(worker, "load_prior", lambda *words, **options: calls.append(words) or load(*words, **options))
+    load = session.load_prior
+    monkeypatch.setattr(session, "load_prior", lambda *words, **options: calls.append(words) or load(*words, **options))
     begun(tmp_path, [base, base.replace(seed=1), base.replace(prompt="a ball")], retries=1)
     work(tmp_path, "a", threading.Event(), retries=1)
     assert len(calls) == 1
