@@ -288,7 +288,6 @@ def regularisation(
 
     `render` shows the splats from `cameras`, and `look` would show them from others, before the same backgrounds.
     """
-    aside = cameras.turned(ASIDE)
     count = len(splats)  # means over Gaussians become sums, as the rule's gradient is a sum over latents
     terms = {
         "weight_opacity": lambda: count * opacity_entropy(splats.opacities),
@@ -298,7 +297,7 @@ def regularisation(
         "weight_smooth": lambda: total_variation(render.depths),
         "weight_variance": lambda: depth_variance(look(cameras, extras=second_moments(splats.means)), cameras),
         "weight_normals": lambda: normal_variation(render, cameras),
-        "weight_consistency": lambda: reprojection_error(render, cameras, look(aside), aside),
+        "weight_consistency": lambda: reprojection_error(render, cameras, look(aside := cameras.turned(ASIDE)), aside),
     }
     loss = splats.means.new_zeros(())
     for name, term in terms.items():
@@ -323,8 +322,12 @@ def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:
 
 def check_finite(values: Mapping[str, Tensor | None]) -> None:
     """FloatingPointError with the name of the first that holds a NaN or an infinity."""
-    for name, value in values.items():
-        if value is not None and not bool(value.isfinite().all()):
+    given = {name: value for name, value in values.items() if value is not None}
+    # Where a sum is finite, so is every term; that it is not may also come of its size.
+    if not given or bool(torch.stack([value.sum() for value in given.values()]).isfinite().all()):
+        return
+    for name, value in given.items():
+        if not bool(value.isfinite().all()):
             raise FloatingPointError(f"{name} is not finite")
 
 

@@ -10,10 +10,12 @@ from difflib import get_close_matches
 from math import sqrt
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from splatdream.splats import Splats
+
+Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,23 @@ class SplatOptimiser:
         if gradients is None:
             gradients = {name: value.grad for name, value in splats.parameters().items()}
         check_names(gradients, self.learning_rates)
-        given = {name: gradient.detach() for name, gradient in gradients.items() if gradient is not None}
+        given = {name: value.detach() for name, value in gradients.items() if value is not None and value.numel()}
         self._check(splats, given)
-        stepped = {name: self._step(name, getattr(splats, name).detach(), given[name]) for name in given}
-        moved = splats.detach().replace(**{name: new[0] for name, new in stepped.items()})
-        return moved, replace(
-            self,
-            steps=self.steps | {name: self.steps[name] + 1 for name in given},
-            exp_avg=self.exp_avg | {name: new[1] for name, new in stepped.items()},
-            exp_avg_sq=self.exp_avg_sq | {name: new[2] for name, new in stepped.items()},
+        steps = self.steps | {name: self.steps[name] + 1 for name in given}
+        tables = (splats.detach().parameters(), given, self.exp_avg, self.exp_avg_sq)
+        values, exp_avg, exp_avg_sq = (
+            dict(zip(given, column, strict=True))
+            for column in adam(
+                *(tuple(table[name] for name in given) for table in tables),
+                steps=[steps[name] for name in given],
+                rates=[self.learning_rates[name] for name in given],
+                betas=self.betas,
+                eps=self.eps,
+            )
         )
-
-    def _step(self, name: str, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New value, first and second moment."""
-        moments, rate = (self.exp_avg[name], self.exp_avg_sq[name]), self.learning_rates[name]
-        return adam(value, gradient, *moments, step=self.steps[name] + 1, rate=rate, betas=self.betas, eps=self.eps)
+        return splats.detach().replace(**values), replace(
+            self, steps=steps, exp_avg=self.exp_avg | exp_avg, exp_avg_sq=self.exp_avg_sq | exp_avg_sq
+        )
 
     def _check(self, splats: Splats, gradients: dict[str, Tensor]) -> None:
         if len(splats) != len(self):
@@ -156,22 +160,28 @@ class SplatOptimiser:
 
 
 def adam(
-    value: Float[Tensor, "*shape"],
-    gradient: Float[Tensor, "*shape"],
-    exp_avg: Float[Tensor, "*shape"],
-    exp_avg_sq: Float[Tensor, "*shape"],
+    values: Tensors,
+    gradients: Tensors,
+    exp_avg: Tensors,
+    exp_avg_sq: Tensors,
     *,
-    step: int,
-    rate: float,
+    steps: list[int],
+    rates: list[float],
     betas: tuple[float, float] = (0.9, 0.99),
     eps: float = 1e-15,
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Value, first and second moment after step number `step`, from 1; operations in the order of torch.optim.Adam."""
+) -> tuple[Tensors, Tensors, Tensors]:
+    """Values, first and second moments after steps of these numbers, from 1; operations in torch.optim.Adam's order.
+
+    Each operation is asked for once for all tensors, with the functions that torch's own optimisers are made of.
+    """
+    if not values:
+        return (), (), ()
     beta1, beta2 = betas
-    exp_avg = exp_avg.lerp(gradient, 1 - beta1)
-    exp_avg_sq = (exp_avg_sq * beta2).addcmul(gradient, gradient, value=1 - beta2)
-    denominator = (exp_avg_sq.sqrt() / sqrt(1 - beta2**step)).add(eps)
-    return value.addcdiv(exp_avg, denominator, value=-rate / (1 - beta1**step)), exp_avg, exp_avg_sq
+    exp_avg = torch._foreach_lerp(exp_avg, gradients, 1 - beta1)
+    exp_avg_sq = torch._foreach_addcmul(torch._foreach_mul(exp_avg_sq, beta2), gradients, gradients, value=1 - beta2)
+    roots = torch._foreach_div(torch._foreach_sqrt(exp_avg_sq), [sqrt(1 - beta2**step) for step in steps])
+    paces = [-rate / (1 - beta1**step) for rate, step in zip(rates, steps, strict=True)]
+    return torch._foreach_addcdiv(values, exp_avg, torch._foreach_add(roots, eps), paces), exp_avg, exp_avg_sq
 
 
 def check_names(given, known) -> None:

@@ -203,8 +203,10 @@ def moved(state: State, direction: Float[Tensor, "B *rest"], space: Space, rate:
     """The state after one step of Adam against `direction`."""
     if not bool(direction.isfinite().all()):
         raise FloatingPointError(f"step {state.step}: the gradient of the picture is not finite")
-    moments, moves = (state.exp_avg, state.exp_avg_sq), state.moves + 1
-    canvas, exp_avg, exp_avg_sq = adam(state.canvas, direction, *moments, step=moves, rate=rate)
+    moves = state.moves + 1
+    (canvas,), (exp_avg,), (exp_avg_sq,) = adam(
+        (state.canvas,), (direction,), (state.exp_avg,), (state.exp_avg_sq,), steps=[moves], rates=[rate]
+    )
     return replace(state, canvas=space.kept(canvas), exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, moves=moves)
 
 
