@@ -2,13 +2,16 @@
 
 Stored values are the parameters themselves: log scales, logit opacities, wxyz quaternions, spherical harmonics with
 colour = 0.5 + SH_C0 f_dc. `f_rest_*` is channel-major: all of red, then green, then blue. Readers go by name. Rows pass
-in blocks that fit a processor's cache.
+in blocks that fit a processor's cache; the next one is made while the disk has the last one.
 
 plyfile is GPL-3.0-or-later; it is imported in this file only, inside the function that needs it.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from splatdream.export.axes import Axes, turn
 from splatdream.export.ply_header import check_size, header, said_antialiased, said_axes
 from splatdream.splats import Splats, logit, sh0_from_colours
 
+T = TypeVar("T")
 BLOCK = 1 << 14
 REST_COUNTS = {0: 0, 9: 1, 24: 2, 45: 3}
 PLACE = ["x", "y", "z"]
@@ -45,13 +49,29 @@ def write_ply(
     names = [*PLACE, *NORMAL, *COLOUR, *rest_names(count), "opacity", *SCALE, *ROTATION]
     with atomic_write(path) as file:
         file.write(header([("vertex", len(splats), "float", names)], up=up, antialiased=antialiased))
-        broken, matrix = 0, torch.zeros(min(BLOCK, len(splats)), len(names))
-        for block in blocks(splats):
-            broken += len(block) - len(finite_part(block))
-            rows = matrix[: len(block)]
-            fill(rows, turn(block, target=up))
+        broken = 0
+        for rows, failing in ahead(filled(splats, len(names), up)):
+            broken += failing
             file.write(rows.numpy().astype("<f4", copy=False).data)
         refuse_broken(broken, len(splats), path)
+
+
+def filled(splats: Splats, width: int, up: Axes) -> Iterator[tuple[Float[Tensor, "N width"], int]]:
+    """Rows in blocks, in two matrices by turns, and how many of them are not finite."""
+    matrices = cycle(torch.zeros(2, min(BLOCK, len(splats)), width))
+    for block, matrix in zip(blocks(splats), matrices, strict=False):
+        rows = matrix[: len(block)]
+        fill(rows, turn(block, target=up))
+        yield rows, len(block) - len(finite_part(block))
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by another thread while the one before is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
 
 
 def blocks(splats: Splats) -> Iterator[Splats]:
@@ -107,7 +127,7 @@ def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, dr
     shapes = [(3,), (4,), (3,), (), (1, 3), (K, 3)]
     whole = Splats(*(torch.from_numpy(np.zeros((count, *shape), np.float32)) for shape in shapes))
     kept, coloured = 0, K < 15
-    for rows in row_blocks(path, vertices):
+    for rows in ahead(row_blocks(path, vertices)):
         block = finite_part(rows_of(rows, K))
         coloured = coloured or bool(block.shN.any())
         if not coloured:
@@ -123,16 +143,16 @@ def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, dr
 
 
 def row_blocks(path: str | Path, vertices: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows in blocks, each to be used before the next one comes."""
+    """The rows in blocks, each to be used before the next but one comes."""
     if not isinstance(vertices, np.memmap) or len(vertices) == 0:
         yield from (vertices[start : start + BLOCK] for start in range(0, len(vertices), BLOCK))
         return
     # To read into the same memory again and again is faster than a map of the file, whose every page costs a fault.
-    buffer = np.empty(min(BLOCK, len(vertices)), vertices.dtype)
+    buffers = cycle(np.empty((2, min(BLOCK, len(vertices))), vertices.dtype))
     with Path(path).open("rb") as file:
         file.seek(vertices.offset)
         for start in range(0, len(vertices), BLOCK):
-            rows = buffer[: len(vertices) - start]
+            rows = next(buffers)[: len(vertices) - start]
             if file.readinto(rows.view(np.uint8).data) < rows.nbytes:
                 raise ValueError(f"{path} is no complete PLY file: it grew shorter while it was read")
             yield rows
