@@ -2,13 +2,14 @@
 
 Stored values are the parameters themselves: log scales, logit opacities, wxyz quaternions, spherical harmonics with
 colour = 0.5 + SH_C0 f_dc. `f_rest_*` is channel-major: all of red, then green, then blue. Readers go by name. Rows pass
-in blocks that fit a processor's cache; the next one is made while the disk has the last one.
+in blocks that fit a processor's cache, a few at once; the next ones are made while the disk has the last one.
 
 plyfile is GPL-3.0-or-later; it is imported in this file only, inside the function that needs it.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +26,10 @@ from splatdream.export.axes import Axes, turn
 from splatdream.export.ply_header import check_size, header, said_antialiased, said_axes
 from splatdream.splats import Splats, logit, sh0_from_colours
 
-T = TypeVar("T")
+T, R = TypeVar("T"), TypeVar("R")
 BLOCK = 1 << 14
+THREADS = 2
+IN_FLIGHT = THREADS + 2
 REST_COUNTS = {0: 0, 9: 1, 24: 2, 45: 3}
 PLACE = ["x", "y", "z"]
 NORMAL = ["nx", "ny", "nz"]
@@ -49,29 +52,33 @@ def write_ply(
     names = [*PLACE, *NORMAL, *COLOUR, *rest_names(count), "opacity", *SCALE, *ROTATION]
     with atomic_write(path) as file:
         file.write(header([("vertex", len(splats), "float", names)], up=up, antialiased=antialiased))
-        broken = 0
-        for rows, failing in ahead(filled(splats, len(names), up)):
+        broken, matrices = 0, cycle(torch.zeros(IN_FLIGHT, min(BLOCK, len(splats)), len(names)))
+
+        def filled(given: tuple[Splats, Tensor]) -> tuple[np.ndarray, int]:
+            block, matrix = given
+            rows = matrix[: len(block)]
+            fill(rows, turn(block, target=up))
+            return rows.numpy(), len(block) - len(finite_part(block))
+
+        for rows, failing in in_threads(filled, zip(blocks(splats), matrices, strict=False)):
             broken += failing
-            file.write(rows.numpy().astype("<f4", copy=False).data)
+            file.write(rows.astype("<f4", copy=False).data)
         refuse_broken(broken, len(splats), path)
 
 
-def filled(splats: Splats, width: int, up: Axes) -> Iterator[tuple[Float[Tensor, "N width"], int]]:
-    """Rows in blocks, in two matrices by turns, and how many of them are not finite."""
-    matrices = cycle(torch.zeros(2, min(BLOCK, len(splats)), width))
-    for block, matrix in zip(blocks(splats), matrices, strict=False):
-        rows = matrix[: len(block)]
-        fill(rows, turn(block, target=up))
-        yield rows, len(block) - len(finite_part(block))
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What the function makes of each item, in their order; the next ones are made while the last one is used.
 
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made by another thread while the one before is used."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = maker.submit(next, items, None)
-            yield item
+    So IN_FLIGHT items are in use at a time.
+    """
+    coming: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > THREADS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def blocks(splats: Splats) -> Iterator[Splats]:
@@ -127,12 +134,15 @@ def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, dr
     shapes = [(3,), (4,), (3,), (), (1, 3), (K, 3)]
     whole = Splats(*(torch.from_numpy(np.zeros((count, *shape), np.float32)) for shape in shapes))
     kept, coloured = 0, K < 15
-    for rows in ahead(row_blocks(path, vertices)):
+
+    def read(rows: np.ndarray) -> tuple[Splats, bool]:
         block = finite_part(rows_of(rows, K))
-        coloured = coloured or bool(block.shN.any())
-        if not coloured:
-            block = block.replace(shN=block.shN[:, :0])
-        for name, value in turn(block, source=source).parameters().items():
+        plain = K == 15 and not bool(block.shN.any())
+        return turn(block.replace(shN=block.shN[:, :0]) if plain else block, source=source), plain
+
+    for block, plain in in_threads(read, row_blocks(path, vertices)):
+        coloured = coloured or not plain
+        for name, value in block.parameters().items():
             place = getattr(whole, name)[kept : kept + len(block)]
             if place.shape == value.shape:
                 place.copy_(value)
@@ -143,12 +153,12 @@ def gather(path: str | Path, vertices: np.ndarray, degree: int, source: Axes, dr
 
 
 def row_blocks(path: str | Path, vertices: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows in blocks, each to be used before the next but one comes."""
+    """The rows in blocks, to be used before IN_FLIGHT more have come."""
     if not isinstance(vertices, np.memmap) or len(vertices) == 0:
         yield from (vertices[start : start + BLOCK] for start in range(0, len(vertices), BLOCK))
         return
     # To read into the same memory again and again is faster than a map of the file, whose every page costs a fault.
-    buffers = cycle(np.empty((2, min(BLOCK, len(vertices))), vertices.dtype))
+    buffers = cycle(np.empty((IN_FLIGHT, min(BLOCK, len(vertices))), vertices.dtype))
     with Path(path).open("rb") as file:
         file.seek(vertices.offset)
         for start in range(0, len(vertices), BLOCK):
