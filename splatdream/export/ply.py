@@ -26,7 +26,8 @@ from splatdream.export.axes import Axes, turn
 from splatdream.export.ply_header import check_size, header, said_antialiased, said_axes
 from splatdream.splats import Splats, logit, sh0_from_colours
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 BLOCK = 1 << 14
 THREADS = 2
 IN_FLIGHT = THREADS + 2
