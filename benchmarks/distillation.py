@@ -12,8 +12,10 @@ stopped and taken up again. A run whose numbers stop being finite counts as dive
 import argparse
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import Any
 
 import _report as report
 import numpy as np
@@ -23,6 +25,7 @@ from quality import ASSETS, COLUMNS, fingerprint, run_cell
 
 from splatdream import runs
 from splatdream.catalog import CATALOG
+from splatdream.contracts import Prior
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene
 from splatdream.inspect.judge import Judge
@@ -37,23 +40,27 @@ PROMPTS = (
 """Of the yardstick's; the first three have a front."""
 NEGATIVE = "blurry, oversaturated, ugly"
 """What rules hear that compare with a negative prompt, and no other rule."""
-VARIANTS: dict[str, dict[str, str]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "sds perp-neg": {"distill": "sds", "view_words": "perp-neg"},
     "csd annealed": {"distill": "csd:negative_weight=1..0.5", "negative_prompt": NEGATIVE},
+    "sds shaded": {"distill": "sds", "shading": 0.5},
+    "sds four views": {"distill": "sds", "prior": "builtin-mv"},
+    "recon four views": {"distill": "recon", "prior": "builtin-mv"},
 }
 """Rows beside the catalogue's rules at their defaults."""
 RATES = ("r_precision", "attributes", "janus", "diverged")
 
 
 def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None) -> Recipe:
-    changes: dict[str, str] = VARIANTS.get(row, {"distill": row}) if row not in (*FLOORS, *CEILINGS) else {}
+    changes = VARIANTS.get(row, {"distill": row}) if row not in (*FLOORS, *CEILINGS) else {}
     recipe = preset(quality, prompt, seed=seed, **changes)
     return recipe.replace(steps=steps) if steps else recipe
 
 
 def cell_of(row: str, scene: Scene, scenes: list[Scene], recipe: Recipe, kept: Path, tools: tuple) -> dict:
     """The scores of one run, from the folder of kept cells where they are there."""
-    prior, judge, prior_weights, judge_weights = tools
+    priors, judge, prior_weights, judge_weights = tools
+    prior = priors(recipe.prior)
     stem = f"{row.replace(' ', '-')}-{caption(scene).replace(' ', '-')}-{recipe.seed}-"
     what = [row, caption(scene), asdict(recipe), prior_weights]
     cell = kept / f"{stem}{fingerprint(*what, judge_weights)}.json"
@@ -114,9 +121,13 @@ def main() -> None:
 
     known = {caption(s): s for name in ("trained", "held_out") for s in read_scenes(ASSETS / "prompts.toml", name)}
     scenes = [known[prompt] for prompt in options.prompts]
-    prior = load_prior(options.prior, "", device="cpu")
+
+    @cache
+    def priors(name: str) -> Prior:
+        return load_prior(options.prior if name == "auto" else name, "", device="cpu")
+
     weights = (runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
-    tools = (prior, Judge.load(ASSETS / "judge"), *weights)
+    tools = (priors, Judge.load(ASSETS / "judge"), *weights)
     options.work.mkdir(parents=True, exist_ok=True)
 
     def run(row: str, steps: int | None = None, seeds: list[int] | None = None) -> list[dict]:
