@@ -7,6 +7,9 @@ import json
 import shutil
 from math import radians
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +19,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from viewer.browser import folder_served, opened, packages
 
-from splatdream.cameras import Cameras, around
+from splatdream.cameras import Cameras, around, orbit
 from splatdream.export import write
+from splatdream.export.html import served
 from splatdream.render.cpu import render
 from splatdream.splats import Splats, concatenate, logit, sh0_from_colours
+from splatdream.viewer.live import Live
 
 pytestmark = pytest.mark.slow
 SIZE = 320
@@ -174,6 +179,12 @@ def test_our_own_page_shows_the_object_upright_and_in_its_colours_from_a_file(tm
     with opened((tmp_path / "page.html").as_uri(), tmp_path / "profile", 2 * SIZE) as browser:
         shown = browser.settled()
     Image.fromarray((255 * shown).round().astype(np.uint8)).save(tmp_path / "page.png")
+    assert not (shown[..., 0] < shown[..., 1:].min(-1) - 0.25).any()  # the cyan ball is hidden behind
+    stands_upright(shown)
+
+
+def stands_upright(shown: np.ndarray) -> None:
+    """Whether the object's coloured balls are where they belong."""
 
     def middle(strong: int, weak: tuple[int, int]) -> np.ndarray:
         """The middle, as (row, column), of the pixels that are mostly of one colour."""
@@ -181,7 +192,41 @@ def test_our_own_page_shows_the_object_upright_and_in_its_colours_from_a_file(tm
         assert len(where) > 50
         return where.mean(0)
 
-    assert not (shown[..., 0] < shown[..., 1:].min(-1) - 0.25).any()  # the cyan ball is hidden behind
     red, green, blue = middle(0, (1, 2)), middle(1, (0, 2)), middle(2, (0, 1))
     assert blue[0] < red[0]  # the top is up
     assert red[1] < green[1]  # the object's left is to the right of who looks at its front
+
+
+CLICK = "[...document.querySelectorAll('button')].find(each => each.innerText.trim() === '{}').click()"
+
+
+def test_a_running_optimisation_is_seen_paused_and_stopped_in_the_browser(tmp_path) -> None:
+    with served() as server:
+        live = Live(server, "a ball of balls")
+        step: Any = SimpleNamespace(
+            index=9,
+            total=400,
+            grad_norm=1.25,
+            count=4000,
+            timesteps=[700, 320],
+            cameras=orbit(2, 32),
+            state=SimpleNamespace(splats=many_coloured()),
+        )
+        live.show(step)
+        with opened(live.address, tmp_path / "profile", 3 * SIZE) as browser:
+            browser.wait_for("document.body.innerText.includes('step 10 of 400')")
+            for words in ("a ball of balls", "t 700, 320", "gradient norm 1.25", "4,000 Gaussians"):
+                assert browser.evaluate(f"document.body.innerText.includes('{words}')"), words
+            shown = browser.settled()
+            Image.fromarray((255 * shown).round().astype(np.uint8)).save(tmp_path / "live.png")
+            stands_upright(shown)
+            browser.evaluate(CLICK.format("Pause"))
+            browser.wait_for("document.body.innerText.includes('Go on')", 30)
+            loop = Thread(target=live.show, args=(step,))
+            loop.start()
+            loop.join(1.0)
+            assert loop.is_alive()
+            browser.evaluate(CLICK.format("Stop and save"))
+            loop.join(10.0)
+            assert not loop.is_alive()
+            assert live.stopped
