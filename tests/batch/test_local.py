@@ -52,6 +52,7 @@ def test_workers_that_cannot_begin_end_the_batch_with_their_last_words(base, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_five_hundred_prompts_under_fire(base, tmp_path) -> None:
     recipes = [base.replace(seed=seed) for seed in range(500)]
     jobs, claims = begun(tmp_path, recipes, retries=50)
