@@ -310,13 +310,16 @@ def regularisation(
 
 
 def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:
+    """Of each stored parameter; all have fallen once the run has passed `lr_until`."""
+    passed = progress / recipe.lr_until
+    colours = exponential_decay(*recipe.lr_colours, passed)
     return {
-        "means": exponential_decay(*recipe.lr_means, progress),
-        "quats": recipe.lr_quats,
-        "log_scales": recipe.lr_scales,
-        "logit_opacities": recipe.lr_opacities,
-        "sh0": recipe.lr_colours,
-        "shN": recipe.lr_colours / 20,  # Kerbl et al. 2023, section 7.1
+        "means": exponential_decay(*recipe.lr_means, passed),
+        "quats": exponential_decay(*recipe.lr_quats, passed),
+        "log_scales": exponential_decay(*recipe.lr_scales, passed),
+        "logit_opacities": exponential_decay(*recipe.lr_opacities, passed),
+        "sh0": colours,
+        "shN": colours / 20,  # Kerbl et al. 2023, section 7.1
     }
 
 

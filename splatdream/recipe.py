@@ -11,6 +11,8 @@ from splatdream.catalog import choose, parse
 QUALITIES = ("draft", "normal", "high")
 MOVED = {"t_min": "low", "t_max": "high"}
 """Keys of earlier recipes that have become options of `timesteps`."""
+FALLING = ("lr_means", "lr_colours", "lr_scales", "lr_quats", "lr_opacities")
+"""Rates of the first and of the last step; all but the first were one number in earlier recipes."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,11 @@ class Recipe:
     guidance_rescale: float = 0.0  # how far guidance is held to the spread of the prompt's own answer
     timesteps: str = "linear"  # the noise levels that are asked about: a law or a published ladder, with its range
     lr_means: tuple[float, float] = (0.02, 0.004)  # first and last step, exponential in between
-    lr_colours: float = 0.04
-    lr_scales: float = 0.02
-    lr_quats: float = 0.01
-    lr_opacities: float = 0.1
+    lr_colours: tuple[float, float] = (0.04, 0.04)
+    lr_scales: tuple[float, float] = (0.02, 0.02)
+    lr_quats: tuple[float, float] = (0.01, 0.01)
+    lr_opacities: tuple[float, float] = (0.1, 0.1)
+    lr_until: float = 1.0  # the part of the run in which the rates fall
     elevation: tuple[float, float] = (-15.0, 75.0)  # degrees
     distance: tuple[float, float] = (3.2, 3.6)
     fov: tuple[float, float] = (38.0, 42.0)  # degrees, vertical
@@ -76,11 +79,17 @@ class Recipe:
                 raise ValueError(f"{field.name} must be finite; got {value}")
             if field.name.startswith(("lr_", "weight_")) and min(numbers) < 0:
                 raise ValueError(f"{field.name} must not be negative; got {value}")
+            if field.name in FALLING and len(numbers) != 2:
+                raise ValueError(
+                    f"{field.name} is the rate of the first and of the last step, as (0.1, 0.1); got {value}"
+                )
+            if field.name in FALLING and 0.0 in numbers and any(numbers):
+                raise ValueError(f"{field.name} falls by equal factors, so one end alone cannot be 0; got {value}")
         for name in ("coarse_until", "background_tint", "shading", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
-        if 0.0 in self.lr_means and self.lr_means != (0.0, 0.0):
-            raise ValueError(f"lr_means falls by equal factors, so one end alone cannot be 0; got {self.lr_means}")
+        if not 0.0 < self.lr_until <= 1.0:
+            raise ValueError(f"lr_until must lie above 0 and within 1; got {self.lr_until}")
         for name in ("clip_value", "clip_rms"):
             ends = getattr(self, name)
             if min(ends) < 0.0 or (0.0 in ends and ends != (0.0, 0.0)):
@@ -144,6 +153,7 @@ def modern(table: dict[str, Any], source: str | Path) -> dict[str, Any]:
     """The table of an earlier version's recipe in today's keys and values."""
     if isinstance(table.get("view_words"), bool):
         table = table | {"view_words": "named" if table["view_words"] else "none"}
+    table = table | {key: [table[key]] * 2 for key in FALLING[1:] if isinstance(table.get(key), int | float)}
     old = {key: value if isinstance(value, list) else [value] for key, value in table.items() if key in MOVED}
     if not old:
         return table

@@ -28,7 +28,7 @@ RECIPE = Recipe(
     background=(0.6, 0.6),
     background_tint=0.0,
     lr_means=(0.02, 0.005),
-    lr_opacities=0.1,
+    lr_opacities=(0.1, 0.1),
 )
 
 

@@ -43,7 +43,7 @@ def test_any_prompt_survives_toml(text) -> None:
 numbers = st.floats(0.0, 1e3, allow_subnormal=True)
 
 
-@given(st.fixed_dictionaries({"lr_colours": numbers, "weight_scale": numbers, "seed": st.integers(-(2**62), 2**62)}))
+@given(st.fixed_dictionaries({"weight_smooth": numbers, "weight_scale": numbers, "seed": st.integers(-(2**62), 2**62)}))
 def test_numbers_survive_toml_exactly(values) -> None:
     recipe = Recipe("a mug", **values)
     table = tomllib.loads(recipe.to_toml())
@@ -53,8 +53,8 @@ def test_numbers_survive_toml_exactly(values) -> None:
 
 def test_a_key_left_out_of_a_file_has_its_default(tmp_path) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text('prompt = "a mug"\nlr_colours = 1\nfov = [39, 41.5]\n')
-    assert Recipe.from_toml(path) == Recipe("a mug", lr_colours=1.0, fov=(39.0, 41.5))
+    path.write_text('prompt = "a mug"\nweight_scale = 1\nfov = [39, 41.5]\n')
+    assert Recipe.from_toml(path) == Recipe("a mug", weight_scale=1.0, fov=(39.0, 41.5))
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path) -> None:
@@ -116,6 +116,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"views": -1}, "views must be at least 1"),
     ({"lr_means": (0.1, -0.1)}, "lr_means must not be negative"),
     ({"lr_means": (0.0, 0.1)}, "one end alone cannot be 0"),
+    ({"lr_scales": (0.1, 0.0)}, "lr_scales falls by equal factors, so one end alone cannot be 0"),
+    ({"lr_until": 0.0}, "lr_until must lie above 0 and within 1"),
     ({"count": 1}, "count must be at least 2"),
     ({"size": -8}, "size must be at least 0"),
     ({"coarse_until": 1.5}, r"coarse_until must lie within 0\.\.1"),
@@ -139,7 +141,8 @@ def test_values_that_cannot_work_are_refused_when_the_recipe_is_made(values, mes
 def test_set_reads_every_type() -> None:
     texts = ["steps=7", "lr_colours=1e-3", "lr_means=0.9..0.4", "fov=39,41", "view_words=none"]
     recipe = Recipe("a mug").set([*texts, "distance=3.4", "distill=sds:weighting=sds"])
-    assert (recipe.steps, recipe.lr_colours, recipe.lr_means, recipe.fov) == (7, 0.001, (0.9, 0.4), (39.0, 41.0))
+    assert (recipe.steps, recipe.lr_means, recipe.fov) == (7, (0.9, 0.4), (39.0, 41.0))
+    assert recipe.lr_colours == (0.001, 0.001)
     assert recipe.distance == (3.4, 3.4)
     assert recipe.view_words == "none"
     assert recipe.distill == "sds:weighting=sds"
@@ -158,6 +161,8 @@ def test_a_recipe_of_an_earlier_version_is_read_in_todays_keys(tmp_path) -> None
     for old, new in (("true", "named"), ("false", "none")):
         path.write_text(f'prompt = "a mug"\nview_words = {old}\n')
         assert Recipe.from_toml(path) == Recipe("a mug", view_words=new)
+    path.write_text('prompt = "a mug"\nlr_colours = 0.5\nlr_quats = 1\n')
+    assert Recipe.from_toml(path) == Recipe("a mug", lr_colours=(0.5, 0.5), lr_quats=(1.0, 1.0))
     with pytest.raises(ValueError, match=r"t_max is an option .* write --set timesteps=linear:high=0\.9\.\.0\.4$"):
         Recipe("a mug").set(["t_max = 0.9..0.4"])
 

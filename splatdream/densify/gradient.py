@@ -26,8 +26,8 @@ SHRINK = 1.6
 class GradientGrowth:
     """Clone small, split large, prune faint and oversized; scales are world units, radii fractions of the picture.
 
-    `start`, `stop` and `every` are fractions of the run; `reset_every` counts steps and 0 means never; `inf` turns a
-    limit on size off. At the cap the lowest opacities go first.
+    `start`, `stop` and `every` are fractions of the run; `reset_every` counts steps, up to `stop`, and 0 means never;
+    `inf` turns a limit on size off. At the cap the lowest opacities go first.
     """
 
     cap: int = 20_000
@@ -73,7 +73,7 @@ class GradientGrowth:
                     f"{self.prune_opacity} and scales up to {self.prune_scale}"
                 )
             state = self.init(splats)
-        if self.reset_every and step > 0 and step % self.reset_every == 0:
+        if self.reset_every and 0 < step <= round(self.stop * total_steps) and step % self.reset_every == 0:
             ceiling = logit(torch.full_like(splats.logit_opacities, self.reset_opacity))
             splats = splats.replace(logit_opacities=torch.minimum(splats.logit_opacities, ceiling))
             optimiser = optimiser.forget("logit_opacities")

@@ -26,17 +26,17 @@ THIN = 0.1
 """Thickness of a bound Gaussian, as a share of its width."""
 OPACITY = 0.95
 NEIGHBOURS = 4
-FROZEN = {"lr_quats": 0.0, "lr_scales": 0.0, "lr_opacities": 0.0, "weight_position": 0.0, "densify": "fixed"}
-REACH = 1.5
 STILL, GENTLE = (0.0, 0.0), (0.002, 0.0005)
 """Learning rates of places, in world units a step: for colours alone, and for the shape too."""
+FROZEN = {"lr_quats": STILL, "lr_scales": STILL, "lr_opacities": STILL, "weight_position": 0.0, "densify": "fixed"}
+REACH = 1.5
 
 
 def refinement_recipe(recipe: Recipe, steps: int, *, shape: bool) -> Recipe:
     """The recipe that goes on where a run ended: little noise, nothing but colours moving, or places too."""
     ladder = "linear:low=0.02..0.02,high=0.4..0.1"
     places = GENTLE if shape else STILL
-    return recipe.replace(steps=steps, timesteps=ladder, lr_means=places, coarse_until=0.0, **FROZEN)
+    return recipe.replace(steps=steps, timesteps=ladder, lr_means=places, lr_until=1.0, coarse_until=0.0, **FROZEN)
 
 
 def bound(texels: Texels, colours: Float[np.ndarray, "T 3"], area: float) -> tuple[Splats, Int[np.ndarray, " N"]]:
