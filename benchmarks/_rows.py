@@ -22,6 +22,7 @@ from splatdream.contracts import Condition, Embedding, Gradient, View
 from splatdream.corpus.scenes import Scene, build
 from splatdream.corpus.truth import Solid, render_truth
 from splatdream.export.ply import read_ply, write_ply
+from splatdream.first_cloud import first_cloud
 from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.yardstick import Look, turning_cameras
 from splatdream.loop import dream
@@ -148,7 +149,7 @@ def make_look(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, 
         "truth through VAE": lambda: look_through_autoencoder(scene, prior),
         "sphere": lambda: look_at_sphere(scene),
         "other truth": lambda: look_at_truth(scenes[(index + 5) % len(scenes)]),
-        "initial cloud": lambda: look_at_splats(first_cloud(recipe), renderer),
+        "initial cloud": lambda: look_at_splats(unseen(recipe), renderer),
     }
     if row in makers:
         return makers[row](), {}
@@ -182,6 +183,6 @@ def dreamt(recipe: Recipe, prior) -> Splats:
     return tidied(step.state.splats, read_criteria("splats"))
 
 
-def first_cloud(recipe: Recipe) -> Splats:
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return find("init", recipe.init)(recipe.count, generator)
+def unseen(recipe: Recipe) -> Splats:
+    """The cloud that a run begins with."""
+    return first_cloud(recipe, torch.Generator().manual_seed(recipe.seed), torch.device("cpu"))

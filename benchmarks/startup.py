@@ -20,7 +20,7 @@ import _report as report
 import torch
 
 from splatdream.export import write
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 
 PROGRAM = (sys.executable, "-m", "splatdream_cli.main")
 FIRST_STEP = """
@@ -109,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         splat = Path(folder) / "splat.ply"
-        write(sphere(4000, torch.Generator().manual_seed(0)), splat)
+        write(Sphere()(4000, torch.Generator().manual_seed(0)), splat)
         rows = {
             name: cold_and_warm(command, arguments.repeats, forget_installed)
             for name, command in commands(splat).items()

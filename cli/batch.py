@@ -19,7 +19,7 @@ from splatdream.locks import alone
 from splatdream_cli.cache import cache_folder
 from splatdream_cli.console import FAILED, Refused, duration, refusing, stdout, teaching
 from splatdream_cli.generate import quieten
-from splatdream_cli.plan import check_names, check_parts, compose
+from splatdream_cli.plan import check_first_cloud, check_names, check_parts, compose
 from splatdream_cli.signals import stoppable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def checked(jobs: list[Job]) -> str:
         parts = (it.device, it.renderer, it.distill, it.timesteps, it.view_words, it.densify, it.init)
         if parts not in known:
             check_names(it)
-            known[parts] = check_parts(it)
+            known[parts] = check_parts(check_first_cloud(it))
     return next(iter(known.values())).device.partition(":")[0]
 
 

@@ -10,6 +10,7 @@ from splatdream.recipe import Recipe
 from splatdream_cli.cache import cache_folder
 from splatdream_cli.console import refusing, stdout, teaching
 from splatdream_cli.follow import Preview, Watch, check_live, follow
+from splatdream_cli.named import beginning
 from splatdream_cli.plan import Plan, changed, check, compose, described, repeatable, trial
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ def generate(
         str | None,
         typer.Option(metavar="NAME[:field=value,...]", help="The distillation rule.", rich_help_panel="Recipe"),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:field=value,...]|FILE",
+            help="What to begin with: a ball, Shap-E's guess, or a mesh, point cloud or splat.",
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
     vram: Annotated[
         float | None,
         typer.Option(metavar="GB", help="The most memory that the model shall take on its device; few views at once."),
@@ -91,7 +100,10 @@ def generate(
     ] = None,
 ) -> None:
     """Make a splat from a prompt. Flags win over --set, --set over --recipe, and --recipe over --quality."""
+    with refusing():
+        begins = None if init is None else beginning(init)
     flags = {
+        "init": begins,
         "negative_prompt": negative,
         "seed": seed,
         "steps": steps,

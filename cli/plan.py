@@ -103,6 +103,7 @@ def check(recipe: Recipe, output: Path, *, force: bool) -> Plan:
         folder = runs.run_folder(output)
         check_output(output, folder, force)
         recipe, prior = check_prior_and_parts(recipe)
+        recipe = check_first_cloud(recipe)
         check_disk(recipe, output)
     return Plan(recipe, output, folder, prior)
 
@@ -231,6 +232,13 @@ def check_prior_and_parts(recipe: Recipe) -> tuple[Recipe, Path]:
     return recipe.replace(prior=wanted.settled(prior, builtin_folder())), prior
 
 
+def check_first_cloud(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, after a look at the files that its first cloud is made of."""
+    from splatdream.first_cloud import settled
+
+    return settled(recipe, hub_cache())
+
+
 def check_disk(recipe: Recipe, output: Path) -> None:
     """Room for the result, a state of three times its size, and its successor."""
     needed = 8 * ROW_BYTES * most_gaussians(recipe) + SPARE_BYTES
@@ -286,6 +294,7 @@ def described(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
         ("prior", str(plan.prior) if recipe.prior != "builtin" else "builtin"),
         ("device", f"{recipe.device}, renderer {recipe.renderer}"),
         ("rule", recipe.distill),
+        ("begins", recipe.init),
         ("steps", f"{recipe.steps} of {recipe.views} views at {estimate.image_size} pixels, seed {recipe.seed}"),
         ("Gaussians", f"{recipe.count:,}{growth} ({recipe.densify})"),
         ("memory", memory),

@@ -56,7 +56,8 @@ def fetch_prior(
     folder = fetch(found, hub_cache())
     out.print(f"{folder}")
     told = name if name in MODELS else f"{found.repository}@{found.revision}"
-    out.print(f"use it: {shown_command('splatdream', 'generate', 'a corgi', '-o', 'corgi.ply', '--prior', told)}")
+    use = ["--init", f"shap-e:model={told}"] if (folder / "shap_e_renderer").is_dir() else ["--prior", told]
+    out.print(f"use it: {shown_command('splatdream', 'generate', 'a corgi', '-o', 'corgi.ply', *use)}")
 
 
 @prior.command("check")

@@ -85,7 +85,7 @@ def parts_of(recipe: Recipe, folder: Path) -> Iterator[tuple[str, str]]:
     yield "view_words", recipe.view_words.partition(":")[0]
     yield "densifier", recipe.densify.partition(":")[0]
     yield "renderer", recipe.renderer
-    yield "init", recipe.init
+    yield "init", recipe.init.partition(":")[0]
     yield "prior", recipe.prior
     for entry in runs.events(folder, "begin"):
         yield "exporter", output_suffix(entry["output"])

@@ -39,6 +39,9 @@ PROLIFICDREAMER = (
     "Wang et al., ProlificDreamer: High-Fidelity and Diverse Text-to-3D Generation with Variational Score "
     "Distillation, NeurIPS 2023, arXiv:2305.16213"
 )
+DREAMGAUSSIAN = "Tang et al., DreamGaussian: Generative Gaussian Splatting, ICLR 2024, arXiv:2309.16653"
+GAUSSIANDREAMER = "Yi et al., GaussianDreamer: Fast Generation from Text to 3D Gaussians, CVPR 2024, arXiv:2310.08529"
+GSGEN = "Chen et al., Text-to-3D using Gaussian Splatting, CVPR 2024, arXiv:2309.16585"
 LATENT = "Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752"
 PERP_NEG = (
     "Armandpour et al., Re-imagine the Negative Prompt Algorithm: Transform 2D Diffusion into 3D, alleviate Janus "
@@ -126,17 +129,17 @@ CATALOG: dict[str, dict[str, Part]] = {
         "dreamgaussian": Part(
             "splatdream.timesteps:DREAMGAUSSIAN",
             "no draw: falls evenly from 0.98 to 0.02",
-            "Tang et al., DreamGaussian: Generative Gaussian Splatting, ICLR 2024, arXiv:2309.16653",
+            DREAMGAUSSIAN,
         ),
         "gaussiandreamer": Part(
             "splatdream.timesteps:GAUSSIANDREAMER",
             "a draw a view below 0.98, after five twelfths of the run below 0.55",
-            "Yi et al., GaussianDreamer: Fast Generation from Text to 3D Gaussians, CVPR 2024, arXiv:2310.08529",
+            GAUSSIANDREAMER,
         ),
         "gsgen": Part(
             "splatdream.timesteps:GSGEN",
             "a draw a view below 0.98, after two fifteenths of the run below 0.5",
-            "Chen et al., Text-to-3D using Gaussian Splatting, CVPR 2024, arXiv:2309.16585",
+            GSGEN,
         ),
         "luciddreamer": Part(
             "splatdream.timesteps:LUCIDDREAMER",
@@ -199,7 +202,18 @@ CATALOG: dict[str, dict[str, Part]] = {
         "dense": Part("splatdream.render.dense:render", "plain torch, slow and obviously right: the reference", KERBL),
     },
     "init": {
-        "sphere": Part("splatdream.init.sphere:sphere", "grey Gaussians, uniform in a ball"),
+        "sphere": Part("splatdream.init.sphere:Sphere", "grey Gaussians, uniform in a ball"),
+        "points": Part(
+            "splatdream.init.points:FromPoints",
+            "a mesh or point cloud of any common format: points:file=chair.obj",
+            GAUSSIANDREAMER,
+        ),
+        "splat": Part("splatdream.init.splat:FromSplat", "another splat of any format: splat:file=chair.spz"),
+        "shap-e": Part(
+            "splatdream.init.shap_e:ShapE",
+            "what Shap-E makes of the prompt in seconds; `splatdream prior fetch openai/shap-e@refs/pr/11`",
+            "Jun and Nichol, Shap-E: Generating Conditional 3D Implicit Functions, 2023, arXiv:2305.02463",
+        ),
     },
     "densifier": {
         "fixed": Part("splatdream.densify.fixed:Fixed", "keeps the Gaussians it is given"),

@@ -17,6 +17,7 @@ from splatdream import cache, runs
 from splatdream.cameras import orbit
 from splatdream.catalog import find
 from splatdream.contracts import Renderer
+from splatdream.init.sphere import Sphere
 from splatdream.loop import dream, pick_device, pick_renderer
 from splatdream.machine import memory
 from splatdream.priors import builtin_folder
@@ -230,7 +231,7 @@ def trial() -> Finding:
 
 def disagreement(draw: Renderer, device: torch.device) -> float:
     """The farthest that a pixel, or a gradient of the means over its largest, lies from the reference renderer's."""
-    splats = find("init", "sphere")(200, torch.Generator().manual_seed(0)).to(device)
+    splats = Sphere()(200, torch.Generator().manual_seed(0)).to(device)
     cameras = orbit(2, 48).to(splats.means)
     found = []
     for each in (draw, dense.render):

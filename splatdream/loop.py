@@ -19,6 +19,7 @@ from splatdream.catalog import configured, find
 from splatdream.consistency import depth_variance, normal_variation, reprojection_error, second_moments
 from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View
 from splatdream.densify import Densifier
+from splatdream.first_cloud import first_cloud
 from splatdream.losses import (
     anisotropy,
     clip_rms,
@@ -132,8 +133,7 @@ def begin(
 ) -> State:
     """The state before the first step: an initial cloud, zero moments, generators seeded from the recipe's one seed."""
     generators = seeded(recipe.seed)
-    cloud: Splats = find("init", recipe.init)(recipe.count, generators["init"]) if splats is None else splats
-    cloud = cloud.to(device)
+    cloud = first_cloud(recipe, generators["init"], device) if splats is None else splats.to(device)
     return State(
         splats=cloud,
         optimiser=SplatOptimiser.init(cloud, learning_rates(recipe, 0.0)),

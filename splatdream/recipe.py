@@ -35,7 +35,7 @@ class Recipe:
     clip_rms: tuple[float, float] = (0.0, 0.0)  # largest root mean square of a view's gradient, likewise
     distill: str = "sdedit:guidance_scale=5..2"
     init: str = "sphere"
-    count: int = 3000  # Gaussians to begin with
+    count: int = 3000  # Gaussians to begin with; a splat brings its own number
     densify: str = "fixed"
     view_words: str = "named"  # what the prompt says of each view: "none", "named" or a form of Perp-Neg
     guidance_rescale: float = 0.0  # how far guidance is held to the spread of the prompt's own answer

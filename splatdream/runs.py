@@ -28,6 +28,7 @@ from typing import Any
 
 import splatdream
 from splatdream.cache import content_hash
+from splatdream.catalog import configured
 from splatdream.export.atomic import atomic_write
 from splatdream.locks import try_lock
 from splatdream.priors.models import Wanted
@@ -255,11 +256,15 @@ def manifest_in(path: Path) -> dict[str, Any]:
 
 
 def origin_of(recipe: Recipe, prior: Path) -> dict[str, Any]:
-    """What decides a result beside its recipe: versions, machine, and the weights in the folder `prior`."""
+    """What decides a result beside its recipe: versions, machine, the weights in the folder `prior`, and the files
+    of the first cloud where it comes of some.
+    """
+    first = first_cloud_hashes(recipe)
     return {
         "versions": versions(),
         "machine": machine(recipe),
         "prior": {"folder": str(prior), "sha256": weight_hashes(prior) | changes_of(recipe.prior)},
+        **({"init": {"sha256": first}} if first else {}),
     }
 
 
@@ -354,6 +359,11 @@ def weight_hashes(folder: Path) -> dict[str, str]:
 def changes_of(prior: str) -> dict[str, str]:
     """SHA-256 of every file that changes the prior: LoRAs, new words, another encoder."""
     return {str(path): content_hash(path) for path in Wanted.parse(prior).files()}
+
+
+def first_cloud_hashes(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every file that the first cloud is made of and that is still there."""
+    return {name: content_hash(path) for name, path in configured("init", recipe.init).files().items()}
 
 
 def sha256(path: Path) -> str:

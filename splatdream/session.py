@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from splatdream import runs
+from splatdream import first_cloud, runs
 from splatdream.cache import embedding
 from splatdream.catalog import configured, find
 from splatdream.check import check_splats
@@ -86,6 +86,9 @@ def resume(
         origin = runs.origin_of(run.recipe, weights)
         if origin["prior"]["sha256"] != run.origin["prior"]["sha256"]:
             raise ValueError(f"the weights in {weights} are not those that {run.folder} began with; put them back")
+        if not runs.states(run.folder) and origin.get("init") != run.origin.get("init"):
+            raise ValueError(f"{run.recipe.init} is not what {run.folder} began with; put its files back")
+        origin["init"] = run.origin.get("init")  # the checkpoint has the cloud
         origin["machine"]["threads"] = run.origin["machine"]["threads"]  # `Session` sees to it
         changes = runs.differences(run.origin, origin)
         if changes:
@@ -95,8 +98,12 @@ def resume(
 
 
 def settled(recipe: Recipe) -> tuple[Recipe, Path]:
-    """The recipe without "auto", and the folder of its prior's weights, which need not lie in this folder's."""
+    """The recipe without "auto", and the folder of its prior's weights, which need not lie in this folder's.
+
+    OSError or ValueError for files of the first cloud that cannot serve.
+    """
     device = pick_device(recipe)
+    recipe = first_cloud.settled(recipe)
     weights = choose_prior(recipe.prior, asked(recipe))
     name = Wanted.parse(recipe.prior).settled(weights, builtin_folder())
     return recipe.replace(device=str(device), renderer=pick_renderer(recipe, device), prior=name), weights

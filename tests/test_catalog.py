@@ -61,7 +61,7 @@ def test_options_that_a_part_does_not_have_are_refused(spec, message) -> None:
 
 def test_a_function_has_no_options() -> None:
     with pytest.raises(ValueError, match="has no options"):
-        configured("init", "sphere:radius=2")
+        configured("renderer", "dense:radius=2")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from splatdream.catalog import find
 from splatdream.check import check_splats
 from splatdream.contracts import Prior
 from splatdream.export import read
+from splatdream.init.sphere import Sphere
 from splatdream.locks import alone
 from splatdream.recipe import Recipe
 from splatdream.turntable import turntable, write_gif
@@ -153,7 +154,7 @@ def compile_kernels(recipe: Recipe, lock: Path) -> None:
     import torch
 
     with alone(lock):
-        splats = find("init", "sphere")(8, torch.Generator().manual_seed(0)).to(recipe.device).requires_grad()
+        splats = Sphere()(8, torch.Generator().manual_seed(0)).to(recipe.device).requires_grad()
         cameras = orbit(1, 16).to(splats.means)
         find("renderer", recipe.renderer)(splats, cameras, splats.means.new_ones(1, 3)).images.sum().backward()
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from splatdream.export.axes import Axes
     from splatdream.splats import Splats
 
+LONGEST_HEADER = 1 << 16
+"""Bytes of a .ply within which its header ends."""
+
 
 def write(splats: "Splats", path: str | Path, **options: Any) -> None:
     """The cloud in the format of the path's suffix, atomically; the format's writer says what `options` there are."""
@@ -33,6 +36,22 @@ def output_suffix(path: str | Path) -> str:
 def input_suffix(path: str | Path) -> str:
     """The suffix by which a reader is found; ValueError that lists the choices where there is none."""
     return _longest("input suffix", path, list(CATALOG["reader"]))
+
+
+def holds_splats(path: str | Path) -> bool:
+    """Whether a file holds Gaussians rather than triangles or bare points: by its suffix, or where others have it too
+    (.ply, glTF), by its beginning.
+    """
+    path, suffixes = Path(path), [suffix for suffix in CATALOG["reader"] if str(path).lower().endswith(suffix)]
+    if not suffixes or max(suffixes, key=len) not in (".ply", ".glb", ".gltf"):
+        return bool(suffixes)
+    with path.open("rb") as file:
+        start = file.read(LONGEST_HEADER)
+        if path.suffix.lower() == ".ply":
+            header = start.partition(b"end_header")[0].split()
+            return b"opacity" in header or b"chunk" in header
+        document = start + file.read(int.from_bytes(start[12:16], "little") if start[:4] == b"glTF" else -1)
+    return b"KHR_gaussian_splatting" in document
 
 
 def _longest(what: str, path: str | Path, choices: list[str]) -> str:

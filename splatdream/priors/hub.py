@@ -13,6 +13,9 @@ from typing import Any
 from splatdream.priors.models import MODELS, NETWORKS, OPTIONAL, TOKENIZERS, WEIGHTS, addresses, missing
 from splatdream.priors.words import FULL_MODELS, default_cache
 
+ANSWERING = ("unet/", "transformer/", "shap_e_renderer/")
+"""Where the network lies without which nothing can be asked."""
+
 
 class Unavailable(OSError):  # noqa: N818
     """A model cannot be had; the message says why and what would help."""
@@ -66,7 +69,7 @@ def found(wanted: Iterable[str], endpoint: str | None = None, without: tuple[str
             continue
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         files = [file for file in chosen(sizes) if file.partition("/")[0] not in without]
-        if info.sha and any(file.startswith(("unet/", "transformer/")) and ".safetensors" in file for file in files):
+        if info.sha and any(file.startswith(ANSWERING) and ".safetensors" in file for file in files):
             return Offer(repository, info.sha, sum(sizes[file] for file in files), tuple(files))
         failure = Unavailable(f"{address} holds no pipeline with weights as safetensors; choose another model")
     raise failure

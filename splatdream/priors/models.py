@@ -51,9 +51,12 @@ MODELS = {
 }
 MULTI_VIEW = "builtin-mv"
 """The shipped prior in the mode that sees a group of views at once."""
-ADDRESS = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+ADDRESS = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+(/[\w.-]+)*)?")
 WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(\.fp16)?(-\d+-of-\d+)?\.safetensors(\.index(\.fp16)?\.json)?")
-NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+NETWORKS = (
+    *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("prior", "shap_e_renderer"),  # of Shap-E, which begins a cloud
+)
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 OPTIONAL = ("text_encoder_3", "tokenizer_3")
 """Parts that Stable Diffusion 3 can do without."""

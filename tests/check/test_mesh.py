@@ -16,7 +16,7 @@ from splatdream.check.criteria import read_criteria
 from splatdream.check.gltf import errors
 from splatdream.check.surface import measure, welded
 from splatdream.export import write
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
 """Its faces' outsides are outside for the corners 0, x, y, z."""
@@ -184,7 +184,7 @@ def test_seams_are_welded_and_volumes_are_those_of_the_solid() -> None:
 
 
 def test_triangles_are_told_from_gaussians(tmp_path) -> None:
-    splats = sphere(30, torch.Generator().manual_seed(0))
+    splats = Sphere()(30, torch.Generator().manual_seed(0))
     for suffix in (".ply", ".glb", ".gltf"):
         write(splats, tmp_path / f"splats{suffix}")
         ball().export(tmp_path / f"mesh{suffix}")

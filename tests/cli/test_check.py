@@ -9,12 +9,12 @@ import torch
 import trimesh
 
 from splatdream import write_ply
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 from splatdream.splats import Splats
 
 
 def ball(**changes) -> Splats:
-    cloud = sphere(400, torch.Generator().manual_seed(0), opacity=0.9)
+    cloud = Sphere(opacity=0.9)(400, torch.Generator().manual_seed(0))
     return cloud.replace(log_scales=torch.full((400, 3), 0.1).log(), **changes)
 
 

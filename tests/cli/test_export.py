@@ -9,14 +9,14 @@ from splatdream import read_ply, write_ply
 from splatdream.catalog import CATALOG
 from splatdream.export import read
 from splatdream.export.ply import load_ply
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 
 FORMATS = list(CATALOG["reader"])
 
 
 @pytest.fixture
 def ball(tmp_path) -> Path:
-    write_ply(sphere(60, torch.Generator().manual_seed(0), opacity=0.9), tmp_path / "ball.ply")
+    write_ply(Sphere(opacity=0.9)(60, torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
     return tmp_path / "ball.ply"
 
 

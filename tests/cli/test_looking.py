@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from splatdream import write_ply
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 from splatdream.splats import sh0_from_colours
 
 SMALL = ["--size", "24", "--views", "4", "--renderer", "dense", "--device", "cpu"]
@@ -16,7 +16,7 @@ SMALL = ["--size", "24", "--views", "4", "--renderer", "dense", "--device", "cpu
 @pytest.fixture
 def ball(tmp_path) -> Path:
     """A red ball."""
-    cloud = sphere(60, torch.Generator().manual_seed(0), opacity=0.9)
+    cloud = Sphere(opacity=0.9)(60, torch.Generator().manual_seed(0))
     red = sh0_from_colours(torch.tensor([[0.9, 0.1, 0.1]])).repeat(len(cloud), 1, 1)
     write_ply(cloud.replace(sh0=red), tmp_path / "ball.ply")
     return tmp_path / "ball.ply"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from splatdream import write_ply
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def visited(monkeypatch) -> list[bytes]:
 
 
 def test_a_splat_is_shown_by_a_page_of_its_own(call, visited) -> None:
-    write_ply(sphere(40, torch.Generator().manual_seed(0)), "ball.ply")
+    write_ply(Sphere()(40, torch.Generator().manual_seed(0)), "ball.ply")
     result = call("view", "ball.ply")
     assert result.exit_code == 0, result.output
     assert "ball.ply is shown at http://127.0.0.1:" in result.stdout
@@ -33,7 +33,7 @@ def test_a_splat_is_shown_by_a_page_of_its_own(call, visited) -> None:
 
 
 def test_an_exported_page_is_shown_as_it_is(call, visited) -> None:
-    write_ply(sphere(40, torch.Generator().manual_seed(0)), "ball.ply")
+    write_ply(Sphere()(40, torch.Generator().manual_seed(0)), "ball.ply")
     assert call("export", "ball.ply", "ball.html").exit_code == 0
     assert call("view", "ball.html").exit_code == 0
     assert visited == [Path("ball.html").read_bytes()]
@@ -50,7 +50,7 @@ def test_an_exported_page_is_shown_as_it_is(call, visited) -> None:
 )
 def test_wrong_use_is_refused(words, message, call, monkeypatch) -> None:
     monkeypatch.setattr("splatdream_cli.view.shutil.which", lambda name: None)
-    write_ply(sphere(40, torch.Generator().manual_seed(0)), "ball.ply")
+    write_ply(Sphere()(40, torch.Generator().manual_seed(0)), "ball.ply")
     result = call("view", *words)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -8,13 +8,13 @@ import torch
 from splatdream.contracts import Render
 from splatdream.densify import due
 from splatdream.densify.fixed import Fixed
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 from splatdream.optim import SplatOptimiser
 
 
 def test_fixed_hands_back_what_it_was_given():
     generator = torch.Generator().manual_seed(0)
-    splats = sphere(5, generator)
+    splats = Sphere()(5, generator)
     optimiser = SplatOptimiser.init(splats, dict.fromkeys(splats.parameters(), 0.1))
     pixels = [torch.zeros(1, 1, 1, channels) for channels in (3, 1, 1)]
     render = Render(*pixels, torch.zeros(1, 5, 2), torch.zeros(1, 5, 2, dtype=torch.int64))

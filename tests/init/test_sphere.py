@@ -1,4 +1,4 @@
-"""Laws of initialisers, on the grey ball."""
+"""The grey ball, and the distances to neighbours by which all clouds are sized."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splatdream.init import neighbour_distances
-from splatdream.init.sphere import sphere
+from splatdream.init.sphere import Sphere
 from splatdream.splats import colours_from_sh0
 
 
@@ -15,14 +15,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_equal_generators_give_equal_clouds_and_others_do_not():
-    one, same, other = sphere(50, seeded()), sphere(50, seeded()), sphere(50, seeded(1))
+    one, same, other = Sphere()(50, seeded()), Sphere()(50, seeded()), Sphere()(50, seeded(1))
     assert all(torch.equal(one.parameters()[name], same.parameters()[name]) for name in one.parameters())
     assert not torch.equal(one.means, other.means)
 
 
 @pytest.mark.parametrize("count", [2, 3, 500])
 def test_everything_is_finite_and_in_range(count):
-    cloud = sphere(count, seeded(), radius=0.7, opacity=0.2, colour=0.4, jitter=0.1)
+    cloud = Sphere(radius=0.7, opacity=0.2, colour=0.4, jitter=0.1)(count, seeded())
     assert len(cloud) == count
     assert cloud.sh_degree == 0
     assert all(value.isfinite().all() for value in cloud.parameters().values())
@@ -35,11 +35,11 @@ def test_everything_is_finite_and_in_range(count):
 
 
 def test_without_jitter_all_are_the_same_grey():
-    assert torch.allclose(colours_from_sh0(sphere(20, seeded()).sh0), torch.full((20, 3), 0.5))
+    assert torch.allclose(colours_from_sh0(Sphere()(20, seeded()).sh0), torch.full((20, 3), 0.5))
 
 
 def test_the_ball_is_filled_uniformly():
-    distances = sphere(4000, seeded(), radius=1.0).means.norm(dim=-1)
+    distances = Sphere(radius=1.0)(4000, seeded()).means.norm(dim=-1)
     for radius in (0.5, 0.8):
         share = radius**3
         # Four standard deviations of a binomial share of 4000 draws.
@@ -47,7 +47,7 @@ def test_the_ball_is_filled_uniformly():
 
 
 def test_scales_are_the_mean_distance_to_the_three_nearest_others():
-    cloud = sphere(40, seeded())
+    cloud = Sphere()(40, seeded())
     for row in range(40):
         distances = sorted(math.dist(cloud.means[row].tolist(), other) for other in cloud.means.tolist())
         expected = sum(distances[1:4]) / 3
@@ -56,7 +56,7 @@ def test_scales_are_the_mean_distance_to_the_three_nearest_others():
 
 @pytest.mark.parametrize("leaf", [8, 30, 1000])
 def test_neighbours_are_found_in_clusters_lines_and_doubles_whatever_the_leaf(monkeypatch, leaf):
-    cloud = sphere(150, seeded()).means
+    cloud = Sphere()(150, seeded()).means
     points = torch.cat([cloud, 0.01 * cloud[:50] + 3.0, cloud[:5], torch.tensor([[9.0, 0, 0], [0, 0, -80.0]])])
     points = torch.cat([points, torch.arange(40.0)[:, None] * torch.tensor([[0.1, 0.0, 0.0]])])
     distances = (points[:, None] - points).square().sum(-1).sqrt()
@@ -76,5 +76,6 @@ def test_neighbours_are_found_in_clusters_lines_and_doubles_whatever_the_leaf(mo
     ],
 )
 def test_what_makes_no_cloud_is_refused(options, message):
+    options, count = {name: value for name, value in options.items() if name != "count"}, options.get("count", 10)
     with pytest.raises(ValueError, match=message):
-        sphere(options.pop("count", 10), seeded(), **options)
+        Sphere(**options)(count, seeded())

@@ -3,16 +3,20 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from shapes import shap_e_folder
 from tiny import tiny_prior_folder
 
 from splatdream.priors.diffusion import DiffusionPrior
 from splatdream.priors.hub import Offer, Unavailable, fetch, offer, offer_of
 from splatdream.priors.models import MODELS, NotHere, Wanted
+from splatdream.priors.shap_e import shape_folder
 from splatdream.priors.words import FULL_MODELS, choose_prior
 
 REPOSITORY, _, REVISION = FULL_MODELS[1].partition("@")
@@ -79,9 +83,15 @@ def endpoint(tmp_path, monkeypatch):
     unet = handler.folder / "unet"
     shutil.copy(unet / WEIGHTS, unet / "diffusion_pytorch_model.fp16.safetensors")
     (unet / "diffusion_pytorch_model.bin").write_bytes(b"pickled")
+    Hub.refusal = (404, "RepoNotFound")
+    with served(handler) as address:
+        yield address
+
+
+@contextmanager
+def served(handler: type[Hub]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    Hub.refusal = (404, "RepoNotFound")
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
@@ -124,6 +134,22 @@ def test_half_a_download_is_gone_on_with(endpoint, tmp_path) -> None:
         choose_prior("sd21-base", "a red mug", cache=tmp_path / "cache")
     assert fetch(offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache", endpoint) == folder
     assert (folder / "vae" / WEIGHTS).is_file()
+
+
+def test_shap_e_is_fetched_from_the_revision_that_holds_safetensors(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    folder, cache = shap_e_folder(tmp_path / "shap-e"), tmp_path / "cache"
+    weights = folder / "shap_e_renderer" / WEIGHTS
+    old = folder / "renderer"  # lies there too, and is not asked for
+    shutil.copytree(folder / "shap_e_renderer", old)
+    with served(type("ShapE", (Hub,), {"folder": folder, "repository": "openai/shap-e"})) as endpoint:
+        found = offer_of("openai/shap-e@refs/pr/11", endpoint=endpoint)
+        snapshot = fetch(found, cache, endpoint)
+        weights.rename(weights.with_suffix(".bin"))
+        with pytest.raises(Unavailable, match="holds no pipeline with weights as safetensors"):
+            offer_of("openai/shap-e", endpoint=endpoint)
+    assert not (snapshot / "renderer").exists()
+    assert shape_folder("openai/shap-e", cache) == snapshot
 
 
 REFUSALS = {
