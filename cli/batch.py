@@ -63,7 +63,10 @@ def batch(
         typer.Option(metavar="draft|normal|high", show_default="normal", rich_help_panel="Recipe of every prompt"),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A recipe in TOML.", rich_help_panel="Recipe of every prompt")
+        Path | None,
+        typer.Option(
+            metavar="NAME|FILE", help="A recipe by its name, or in TOML.", rich_help_panel="Recipe of every prompt"
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,

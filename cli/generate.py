@@ -92,7 +92,11 @@ def generate(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A recipe in TOML, such as NAME.run/recipe.toml.", rich_help_panel="Recipe"),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="One that `splatdream list recipe` names, or a file such as NAME.run/recipe.toml.",
+            rich_help_panel="Recipe",
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,

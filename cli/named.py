@@ -1,9 +1,17 @@
-"""What users name in short: an initialiser, or a file to begin with."""
+"""What users name in short: a recipe that ships or a file of one, an initialiser or a file to begin with."""
 
 from pathlib import Path
 
 from splatdream.catalog import CATALOG, choose
 from splatdream.export import holds_splats
+from splatdream.recipe import shipped_file
+
+
+def recipe_file(named: Path) -> Path:
+    """The file itself, or that of the shipped recipe whose name this is. ValueError that lists the names."""
+    if named.is_file() or named.suffix or len(named.parts) != 1:
+        return named
+    return shipped_file(str(named))
 
 
 def beginning(text: str) -> str:

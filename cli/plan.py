@@ -25,6 +25,7 @@ from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
 from splatdream_cli.console import Refused, duration, refusing, sentence, shown_command, size, somebody_there, stderr
 from splatdream_cli.kernels import prepare_kernels
+from splatdream_cli.named import recipe_file
 
 ROW_BYTES = 4 * 62
 """One Gaussian of degree 3 in a PLY."""
@@ -54,7 +55,7 @@ def compose(
 ) -> Recipe:
     """The recipe that the command line describes: flags win over --set, --set over the file, the file over --quality.
 
-    Flags that are None were not given.
+    Flags that are None were not given; `file` may be the name of a recipe that ships.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     if prompt is not None:
@@ -65,7 +66,7 @@ def compose(
                 raise Refused("say what to make, as in: splatdream generate 'a red mug' -o mug.ply")
             recipe = preset(quality or "normal", prompt)
         else:
-            recipe = from_file(file, quality, prompt)
+            recipe = from_file(recipe_file(file), quality, prompt)
         return recipe.set(assignments).replace(**given)
 
 

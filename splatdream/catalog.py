@@ -49,6 +49,20 @@ PERP_NEG = (
 )
 
 CATALOG: dict[str, dict[str, Part]] = {
+    "recipe": {
+        "draft": Part("splatdream.recipe:shipped", "half a minute on two cores: does the prompt work at all?"),
+        "normal": Part("splatdream.recipe:shipped", "what is taken unless another is named"),
+        "high": Part("splatdream.recipe:shipped", "three times the steps, twice the Gaussians"),
+        "dreamgaussian": Part("splatdream.recipe:shipped", "sds in 500 steps of one view", DREAMGAUSSIAN),
+        "gaussiandreamer": Part(
+            "splatdream.recipe:shipped", "sds in 1200 steps; take --init shap-e with it", GAUSSIANDREAMER
+        ),
+        "gsgen": Part("splatdream.recipe:shipped", "sds in 15,000 steps, growing in between", GSGEN),
+        "luciddreamer": Part("splatdream.recipe:shipped", "ism in 5000 steps of 100,000 Gaussians", LUCIDDREAMER),
+        "sdi": Part("splatdream.recipe:shipped", "sdi in 5000 steps, otherwise as luciddreamer", SDI),
+        "mvdream": Part("splatdream.recipe:shipped", "recon in 10,000 steps; its prior is `mvdream`", MVDREAM),
+        "prolificdreamer": Part("splatdream.recipe:shipped", "vsd in 25,000 steps, on a splat", PROLIFICDREAMER),
+    },
     "distiller": {
         "sds": Part("splatdream.distill.sds:SDS", "score distillation sampling", DREAMFUSION),
         "sdedit": Part(

@@ -3,10 +3,11 @@
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from splatdream.catalog import choose, parse
+from splatdream.catalog import CATALOG, choose, parse
 
 QUALITIES = ("draft", "normal", "high")
 MOVED = {"t_min": "low", "t_max": "high"}
@@ -168,13 +169,18 @@ def modern(table: dict[str, Any], source: str | Path) -> dict[str, Any]:
 
 def preset(quality: str, prompt: str, **changes: Any) -> Recipe:
     """One dial for the whole recipe: "draft", "normal" or "high"; `changes` win."""
-    choose("quality", quality, list(QUALITIES))
-    values: dict[str, Any] = {
-        "draft": {"steps": 80, "count": 2000},
-        "normal": {"steps": 300, "count": 4000},
-        "high": {"steps": 1000, "count": 8000},
-    }[quality]
-    return Recipe(prompt, **(values | changes))
+    return shipped(choose("quality", quality, list(QUALITIES)), prompt, **changes)
+
+
+def shipped(name: str, prompt: str, **changes: Any) -> Recipe:
+    """A recipe that ships, by its name; `changes` win. ValueError that lists the names for any other."""
+    return Recipe.from_toml(shipped_file(name), prompt=prompt, **changes)
+
+
+def shipped_file(name: str) -> Path:
+    """Where it lies, with the source of every number. ValueError likewise."""
+    choose("recipe", name, list(CATALOG["recipe"]))
+    return Path(str(files("splatdream_assets"))) / "recipes" / f"{name}.toml"
 
 
 def _checked(key: str, value: Any, like: Any) -> Any:

@@ -136,3 +136,25 @@ def test_what_cannot_begin_a_run_is_refused_before_anything_is_written(case, cal
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_recipe_that_ships_is_taken_by_its_name(call, small) -> None:
+    result = call("generate", "a red mug", "-o", "mug.ply", *small, "--recipe", "luciddreamer", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "ism:guidance_scale=7.5" in result.stdout
+    assert "3 of 2 views at 32 pixels" in result.stdout
+    wrong = call("generate", "a red mug", "-o", "mug.ply", *small, "--recipe", "luciddream")
+    assert wrong.exit_code == 2
+    assert "unknown recipe 'luciddream': choose one of draft, normal, high, dreamgaussian" in wrong.stderr
+
+
+def test_a_file_wins_over_a_recipe_of_its_name(call, small) -> None:
+    Path("sdi").write_text('prompt = "a ball"\nseed = 5\n')
+    assert call("generate", "-o", "mug.ply", *small, "--recipe", "sdi").exit_code == 0
+    assert (saved_recipe().prompt, saved_recipe().seed) == ("a ball", 5)
+
+
+def test_the_recipes_are_listed(call) -> None:
+    output = call("list", "recipe").stdout
+    assert "luciddreamer" in output
+    assert "Interval Score Matching" in output

@@ -1,0 +1,92 @@
+"""The recipes that ship: whole, with a source for every number, and able to run on any prior."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_prior_folder
+
+from splatdream.catalog import CATALOG, configured
+from splatdream.first_cloud import settled
+from splatdream.loop import dream, learning_rates
+from splatdream.priors import load_prior
+from splatdream.recipe import QUALITIES, Recipe, keys, preset, shipped, shipped_file
+from splatdream_cli.plan import check_names
+
+NAMES = list(CATALOG["recipe"])
+PUBLISHED = [name for name in NAMES if name not in QUALITIES]
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_prior_folder(tmp_path_factory.mktemp("prior") / "tiny", cameras=True)
+
+
+def test_every_file_is_in_the_catalogue_and_the_other_way_round() -> None:
+    files = {path.stem for path in shipped_file("normal").parent.iterdir() if path.suffix == ".toml"}
+    assert files == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_line_says_where_its_number_comes_from(name) -> None:
+    lines = shipped_file(name).read_text(encoding="utf-8").splitlines()
+    told = [line for line in lines if line and not line.startswith("#")]
+    assert lines[0].startswith("# ")
+    assert all(re.search(r"\S  # \S.*\w", line) for line in told)
+    assert len(told) == len(tomllib.loads("\n".join(lines)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_names_parts_and_keys_that_there_are(name) -> None:
+    table = tomllib.loads(shipped_file(name).read_text(encoding="utf-8"))
+    recipe = shipped(name, "a red mug")
+    assert set(table) <= set(keys()) - {"prompt", "negative_prompt", "seed", "prior", "device", "renderer"}
+    check_names(recipe)
+    for kind, spec in (("distiller", recipe.distill), ("timesteps", recipe.timesteps), ("densifier", recipe.densify)):
+        assert configured(kind, spec)
+    assert configured("view_words", recipe.view_words)
+    assert settled(recipe).count == recipe.count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_of_every_recipe_end_finite_on_any_prior(name, prior) -> None:
+    recipe = shipped(name, "a red mug", device="cpu", renderer="cpu", prior=str(prior), steps=2, count=60)
+    loaded = load_prior(recipe.prior, recipe.prompt, view_words=recipe.view_words)
+    *_, last = dream(recipe, prior=loaded)
+    assert last.images.shape[1:3] == (loaded.image_size, loaded.image_size)
+    assert all(bool(value.isfinite().all()) for value in last.state.splats.parameters().values())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_shows_the_unit_ball_from_outside(name) -> None:
+    recipe = shipped(name, "a red mug")
+    nearest, farthest = recipe.distance
+    narrowest, widest = (torch.tensor(angle).deg2rad() / 2 for angle in recipe.fov)
+    # At best the whole ball is seen, at worst a third of its diameter.
+    assert torch.asin(torch.tensor(1 / farthest)) < 1.05 * widest
+    assert torch.asin(torch.tensor(1 / nearest)) < 3 * narrowest
+
+
+def test_presets_are_the_files_of_their_names() -> None:
+    for quality in QUALITIES:
+        assert preset(quality, "a mug") == Recipe.from_toml(shipped_file(quality), prompt="a mug")
+
+
+def test_an_unknown_recipe_is_told_with_the_names_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"unknown recipe 'luciddream': choose one of draft, normal, .*'luciddreamer'"):
+        shipped("luciddream", "a mug")
+    with pytest.raises(ValueError, match="unknown quality 'sdi': choose one of draft, normal, high"):
+        preset("sdi", "a mug")
+
+
+def test_rates_have_fallen_where_the_recipe_says() -> None:
+    recipe = Recipe("a mug", lr_means=(0.01, 0.0001), lr_colours=(0.04, 0.01), lr_until=0.5)
+    assert learning_rates(recipe, 0.0)["means"] == 0.01
+    assert learning_rates(recipe, 0.25)["means"] == pytest.approx(0.001)
+    assert learning_rates(recipe, 0.25)["sh0"] == pytest.approx(0.02)
+    for progress in (0.5, 0.9):
+        assert learning_rates(recipe, progress)["means"] == pytest.approx(0.0001)
+        assert learning_rates(recipe, progress)["shN"] == pytest.approx(0.01 / 20)
+    assert learning_rates(recipe, 0.9)["log_scales"] == 0.02
