@@ -12,6 +12,7 @@ from splatdream_cli.console import refusing, stdout, teaching
 from splatdream_cli.follow import Preview, Watch, check_live, follow
 from splatdream_cli.named import beginning
 from splatdream_cli.plan import Plan, changed, check, compose, described, repeatable, trial
+from splatdream_cli.several import generate_several, plans_of, refuse_together
 
 if TYPE_CHECKING:
     from splatdream.contracts import Prior
@@ -32,6 +33,9 @@ def generate(
     ] = None,
     negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What the pictures must not show.")] = None,
     seed: Annotated[int | None, typer.Option(help="Where chance begins: the same seed, the same result.")] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many seeds at once, from --seed on: NAME-SEED.ply each.")
+    ] = 1,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Optimisation steps.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the result, and forget a broken-off run.")] = False,
     dry_run: Annotated[
@@ -120,13 +124,19 @@ def generate(
     check_live(live)
     wanted = compose(prompt, quality, recipe, assignments or [], flags)
     wanted = changed(wanted, lora or [], new_words or [], encoder)
-    plan = check(repeatable(wanted) if deterministic else wanted, output, force=force)
+    wanted = repeatable(wanted) if deterministic else wanted
+    if seeds > 1:
+        refuse_together(live=live, preview_every=preview_every, dry_run=dry_run)
+        plans = plans_of(wanted, output, seeds, force=force)
+        generate_several(plans, prior_of(plans[0].recipe, vram), checkpoint_every, cache_folder())
+        return
+    plan = check(wanted, output, force=force)
     if dry_run:
         tell(plan)
         return
     from splatdream import session
 
-    model = None if vram is None else within(plan.recipe, vram)
+    model = None if vram is None else prior_of(plan.recipe, vram)
     say = stdout().print
     work = session.start(
         plan.recipe, plan.output, prior=model, checkpoint_every=checkpoint_every, say=say, cache=cache_folder()
@@ -134,14 +144,15 @@ def generate(
     follow(work, plan.recipe, plan.output, preview_every, live=live)
 
 
-def within(recipe: Recipe, gigabytes: float) -> "Prior":
-    """The recipe's prior, with a plan for so much memory, which is told."""
+def prior_of(recipe: Recipe, gigabytes: float | None) -> "Prior":
+    """The recipe's prior, with a plan for so much memory, which is told, where a number is given."""
     from splatdream.priors.budget import keep_within
     from splatdream.session import loaded
 
     prior = loaded(recipe, cache_folder())
-    with refusing():
-        stdout().print(keep_within(prior, gigabytes))
+    if gigabytes is not None:
+        with refusing():
+            stdout().print(keep_within(prior, gigabytes))
     return prior
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
-from threading import Condition
+from threading import Condition, Lock
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -31,9 +32,8 @@ def together(
     own. `in_one` batch they are answered where the prior is not on the CPU, if nothing else is said. The first error
     of a loop is raised when all have finished the turn; the loops are closed then, as when the iterator is.
     """
-    if in_one is None:
-        in_one = getattr(prior, "device", torch.device("cpu")).type != "cpu"
-    table = Table(prior, in_one)
+    device: torch.device = getattr(prior, "device", torch.device("cpu"))
+    table = Table(prior, device.type != "cpu" if in_one is None else in_one)
     running = [loop(Seat(table, number)) for number, loop in enumerate(loops)]
     threads = [ThreadPoolExecutor(1) for _ in running]
 
@@ -69,6 +69,7 @@ class Table:
 
     def __init__(self, prior: Prior, in_one: bool) -> None:
         self.prior, self.in_one = prior, in_one
+        self.one_by_one = Lock()
         self._changed = Condition()
         self._seated: set[int] = set()
         self._asked: dict[int, Question] = {}
@@ -118,13 +119,27 @@ class Table:
 
 
 class Seat:
-    """The prior as one of the loops has it."""
+    """The prior as one of the loops has it: what cannot be used by two threads at once, tokenizers say, is guarded."""
 
     def __init__(self, table: Table, number: int) -> None:
         self._table, self._number = table, number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._table.prior, name)
+
+    def condition(self, *words: Any, **options: Any) -> Any:
+        with self._table.one_by_one:
+            return self._table.prior.condition(*words, **options)
+
+    def student(self, rank: int) -> Any:
+        with self._table.one_by_one:
+            pupil = self._table.prior.student(rank)  # type: ignore[attr-defined] - not every prior has one
+
+        def predict(*questions: Any) -> Prediction:
+            with self._table.one_by_one:
+                return pupil.predict(*questions)
+
+        return SimpleNamespace(init=pupil.init, predict=predict)
 
     def predict(
         self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding

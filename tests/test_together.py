@@ -12,7 +12,7 @@ from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 from splatdream.together import together
 
-RULES = "sds", "sdi:steps=4", "sdedit:steps=2"
+RULES = "sds", "sdi:steps=4", "sdedit:steps=2", "vsd:rank=2"
 
 
 @pytest.fixture(scope="module")
