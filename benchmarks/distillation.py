@@ -60,7 +60,7 @@ def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None)
 def cell_of(row: str, scene: Scene, scenes: list[Scene], recipe: Recipe, kept: Path, tools: tuple) -> dict:
     """The scores of one run, from the folder of kept cells where they are there."""
     priors, judge, prior_weights, judge_weights = tools
-    prior = priors(recipe.prior)
+    prior = priors(recipe.prior, recipe.view_words)
     stem = f"{row.replace(' ', '-')}-{caption(scene).replace(' ', '-')}-{recipe.seed}-"
     what = [row, caption(scene), asdict(recipe), prior_weights]
     cell = kept / f"{stem}{fingerprint(*what, judge_weights)}.json"
@@ -123,8 +123,8 @@ def main() -> None:
     scenes = [known[prompt] for prompt in options.prompts]
 
     @cache
-    def priors(name: str) -> Prior:
-        return load_prior(options.prior if name == "auto" else name, "", device="cpu")
+    def priors(name: str, view_words: str) -> Prior:
+        return load_prior(options.prior if name == "auto" else name, "", device="cpu", view_words=view_words)
 
     weights = (runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
     tools = (priors, Judge.load(ASSETS / "judge"), *weights)
