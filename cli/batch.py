@@ -106,7 +106,7 @@ def batch(
             raise typer.Exit(stop.exit_code) from None
     found = conclude(out, claims)
     tell(found, out, time.perf_counter() - begun)
-    if any(outcome.state == "failed" for outcome in found):
+    if any(outcome.state != "done" for outcome in found):
         raise typer.Exit(FAILED)
 
 

@@ -134,6 +134,18 @@ def check_output(output: Path, folder: Path, force: bool) -> None:
         raise Refused(f"{folder} is in use by {owner}; wait for it, or choose another output")
     if broken_off(folder) and not force:
         raise Refused(f"{folder} holds a run that was broken off; --force begins anew{resume_hint(folder)}")
+    made = result_in(folder)
+    if made not in (None, output.name) and (output.parent / made).is_file() and not force:
+        raise Refused(f"{folder} tells how {made} was made; choose another name, or --force forgets it")
+
+
+def result_in(folder: Path) -> str | None:
+    """The file that a finished run in the folder has made."""
+    try:
+        manifest = runs.read_manifest(folder)
+    except (ValueError, OSError):
+        return None
+    return manifest["result"]["file"] if manifest else None
 
 
 def check_target(path: Path, force: bool, hint: str = "") -> None:

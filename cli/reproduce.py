@@ -59,7 +59,8 @@ def reproduce(
         changes = runs.differences({key: manifest[key] for key in here}, here) + manifest.get("changes", [])
         for change in changes:
             out.print(f"not as it was: {change}")
-        work = session.start(plan.recipe, target, checkpoint_every=manifest["checkpoint_every"], say=out.print)
+        every, portions = manifest["checkpoint_every"], manifest.get("portions")
+        work = session.start(plan.recipe, target, checkpoint_every=every, say=out.print, portions=portions)
         follow(work, plan.recipe, target, 0)
     again = runs.sha256(target)
     if again == manifest["result"]["sha256"]:

@@ -49,19 +49,22 @@ def start(
     checkpoint_every: int = CHECKPOINT_EVERY,
     say: Say = lambda text: None,
     cache: Path | None = None,
+    portions: int | None = None,
 ) -> Generator[Step, None, None]:
     """Begins a run in NAME.run and yields its steps; when they are done, the splat and the manifest are written.
 
     `prior` is for who has loaded the recipe's already; `say` hears, in sentences, what a user should know; `cache` is
-    the folder of the cache, if there shall be one. Busy where another process has the run's folder; FloatingPointError
-    where numbers are not finite even at a gentler pace.
+    the folder of the cache, if there shall be one; `portions` is how many views the prior takes at once where it was
+    not given. Busy where another process has the run's folder; FloatingPointError where numbers are not finite even at
+    a gentler pace.
     """
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1; got {checkpoint_every}")
     recipe, weights = settled(recipe)
     folder = runs.run_folder(output)
     with runs.locked(folder):
-        runs.begin(folder, recipe, Path(output).name, checkpoint_every, runs.origin_of(recipe, weights))
+        origin = runs.origin_of(recipe, weights) | {"portions": portions if prior is None else portions_of(prior)}
+        runs.begin(folder, recipe, Path(output).name, checkpoint_every, origin)
         yield from Session(runs.read(folder), say, cache).steps(prior)
 
 
@@ -90,6 +93,7 @@ def resume(
             raise ValueError(f"{run.recipe.init} is not what {run.folder} began with; put its files back")
         origin["init"] = run.origin.get("init")  # the checkpoint has the cloud
         origin["machine"]["threads"] = run.origin["machine"]["threads"]  # `Session` sees to it
+        origin["portions"] = run.origin.get("portions")  # and to this
         changes = runs.differences(run.origin, origin)
         if changes:
             say(f"the result may differ in its last bits: {'; '.join(changes)}")
@@ -107,6 +111,17 @@ def settled(recipe: Recipe) -> tuple[Recipe, Path]:
     weights = choose_prior(recipe.prior, asked(recipe))
     name = Wanted.parse(recipe.prior).settled(weights, builtin_folder())
     return recipe.replace(device=str(device), renderer=pick_renderer(recipe, device), prior=name), weights
+
+
+def portions_of(prior: Prior) -> int | None:
+    """How many views it takes at once, which decides the last bits; None for all."""
+    return getattr(getattr(prior, "portions", None), "views", None)
+
+
+def take_portions(prior: Prior, views: int | None) -> None:
+    portions = getattr(prior, "portions", None)
+    if portions is not None:
+        portions.views = views
 
 
 def asked(recipe: Recipe) -> str:
@@ -171,6 +186,7 @@ class Session:
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe
         prior = prior or loaded(recipe, self.cache)
+        take_portions(prior, self.run.origin.get("portions"))
         rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
         self.reached = self.checkpoint()
         if self.reached is None:

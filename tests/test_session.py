@@ -16,6 +16,7 @@ from tiny import tiny_prior_folder
 from splatdream import loop, read_ply, runs, session
 from splatdream.cameras import orbit
 from splatdream.checkpoint import load_state
+from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 
 STEPS, EVERY = 7, 2
@@ -310,3 +311,19 @@ def test_answers_of_other_weights_or_threads_are_not_used(large, tmp_path, monke
 def test_small_text_encoders_are_asked_each_time(recipe, tmp_path) -> None:
     session.loaded(recipe, tmp_path / "cache").condition("a red mug", "", orbit(1, 32))
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_in_portions_is_resumed_in_portions(weights, recipe, output, whole) -> None:
+    recipe = recipe.replace(views=4, size=32)
+    prior = load_prior(str(weights), "a red mug")
+    prior.portions.views = 1  # type: ignore[attr-defined]
+    *_, _ = session.start(recipe, output, prior=prior, checkpoint_every=EVERY)
+    done = output.read_bytes()
+    prior.portions.views = 1  # type: ignore[attr-defined]
+    steps = session.start(recipe, output, prior=prior, checkpoint_every=EVERY)
+    next(steps)
+    steps.close()
+    prior.portions.views = None  # type: ignore[attr-defined]
+    assert made(session.resume(output, prior=prior), output) == done
+    assert prior.portions.views == 1  # type: ignore[attr-defined]
+    assert (runs.read_manifest(runs.run_folder(output)) or {})["portions"] == 1

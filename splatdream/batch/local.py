@@ -65,9 +65,11 @@ def start(batch: Path, claims: Claims, environment: Mapping[str, str], cache: Pa
     name = new_worker()
     said = claims.folder / "said" / f"{name}.txt"
     said.parent.mkdir(exist_ok=True)
-    words = [sys.executable, "-m", "splatdream.batch.worker", str(batch), name]
+    # Without -P a file in this folder could take the place of a package.
+    words = [sys.executable, "-P", "-m", "splatdream.batch.worker"]
     words += ["--retries", str(claims.retries), "--stale", str(claims.stale_seconds)]
     words += ["--cache", str(cache)] if cache is not None else []
+    words += ["--", str(batch), name]
     with said.open("wb") as file:
         system = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file)
     return Process(name, environment, system, said)

@@ -149,8 +149,17 @@ def read_plan(batch: Path) -> dict[str, Job]:
     """The jobs of a batch by their names, in order; none where it was not begun."""
     path = batch / PLAN
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    jobs = (Job(entry["folder"], Recipe.from_table(entry["recipe"], path)) for entry in map(json.loads, lines))
+    jobs = (
+        Job(inside(entry["folder"], path), Recipe.from_table(entry["recipe"], path)) for entry in map(json.loads, lines)
+    )
     return {each.name: each for each in jobs}
+
+
+def inside(folder: str, path: Path) -> str:
+    """`folder`, if it is the name of one beside the plan. ValueError for a path that leads elsewhere."""
+    if Path(folder).name != folder or folder in ("", "..") or "\\" in folder:
+        raise ValueError(f"{path} names the folder {folder!r}, which would lie outside the batch")
+    return folder
 
 
 def write_plan(batch: Path, jobs: dict[str, Job]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from splatdream.batch.prompts import job, read_jobs, read_plan, write_plan
+from splatdream.batch.prompts import Job, job, read_jobs, read_plan, write_plan
 from splatdream.recipe import Recipe
 
 BASE = Recipe("each", steps=50, count=200)
@@ -81,3 +81,10 @@ def test_a_plan_comes_back_as_it_was_written(tmp_path) -> None:
     assert read_plan(tmp_path) == {}
     write_plan(tmp_path, {each.name: each for each in made})
     assert list(read_plan(tmp_path).values()) == made
+
+
+@pytest.mark.parametrize("folder", ["../outside", "/tmp/outside", "a/b", "..", "", "a\\b"])
+def test_a_plan_that_leads_out_of_its_batch_is_refused(folder, tmp_path) -> None:
+    write_plan(tmp_path, {"x": Job(folder, Recipe("a red mug"))})
+    with pytest.raises(ValueError, match="outside the batch"):
+        read_plan(tmp_path)

@@ -17,6 +17,7 @@ def settings(tiny) -> list[str]:
 
 def test_prompts_become_a_folder_and_failures_a_table(call, settings, tmp_path) -> None:
     Path("p.txt").write_text("a red mug\na red dragn\n")
+    Path("numba.py").write_text("raise SystemExit('run from the current folder')")  # nothing there is ever run
     words = ["batch", "p.txt", "--out", "b", "--seeds", "2", "--workers", "1", *settings]
     first = call(*words)
     assert first.exit_code == 1, first.output

@@ -230,3 +230,11 @@ def test_debugging_shows_where_an_error_came_from(call, small, monkeypatch) -> N
     assert told.stderr == "error: KeyError: 'a slip of ours' (SPLATDREAM_DEBUG=1 shows where)\n"
     raised = call("generate", "a red mug", "-o", "mug.ply", *small, SPLATDREAM_DEBUG="1")
     assert isinstance(raised.exception, KeyError)
+
+
+def test_another_format_does_not_silently_forget_how_the_first_file_was_made(call, small) -> None:
+    assert call("generate", "a red mug", "-o", "mug.ply", *small).exit_code == 0
+    refused = call("generate", "a red mug", "-o", "mug.splat", *small)
+    assert refused.exit_code == 2
+    assert "mug.run tells how mug.ply was made" in " ".join(refused.output.split())
+    assert call("generate", "a red mug", "-o", "mug.splat", "--force", *small).exit_code == 0
