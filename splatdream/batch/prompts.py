@@ -96,7 +96,7 @@ Lines = Iterator[tuple[str, dict[str, Any]]]
 
 
 def _txt(path: Path) -> Lines:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             yield f"{path} line {number}", {"prompt": line.strip()}
 
@@ -114,7 +114,7 @@ def _csv(path: Path) -> Lines:
 
 
 def _jsonl(path: Path) -> Lines:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path} line {number}"

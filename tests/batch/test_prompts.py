@@ -1,5 +1,7 @@
 """Prompt files: four formats of one meaning, and a line number for every mistake."""
 
+import json
+
 import pytest
 
 from splatdream.batch.prompts import Job, job, read_jobs, read_plan, write_plan
@@ -88,3 +90,12 @@ def test_a_plan_that_leads_out_of_its_batch_is_refused(folder, tmp_path) -> None
     write_plan(tmp_path, {"x": Job(folder, Recipe("a red mug"))})
     with pytest.raises(ValueError, match="outside the batch"):
         read_plan(tmp_path)
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path) -> None:
+    prompt = "a red mug\u2028with\x0ca blue hat"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": prompt}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text(f"{prompt}\r\n", encoding="utf-8")
+    for name in ("a.jsonl", "a.txt"):
+        (only,) = read_jobs(tmp_path / name, BASE, 1)
+        assert only.recipe.prompt == prompt
