@@ -28,10 +28,6 @@ class Grid:
     low: Float[np.ndarray, "3"]
     step: float
 
-    def coarse(self) -> "Grid":
-        """Every second point along each axis."""
-        return Grid(self.values[::2, ::2, ::2], self.low, 2 * self.step)
-
 
 def extent(splats: Splats) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """The corners of a box around the object; a thousandth of the Gaussians at each side may be strays.

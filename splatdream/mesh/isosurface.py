@@ -1,4 +1,4 @@
-"""Isosurface: where a density passes a level, and the level at which it looks most like its cloud.
+"""Isosurface: where a density passes a level within the hull, and the level at which it looks most like its cloud.
 
 Marching cubes on a field that has a margin below the level and no cavities gives a closed surface.
 """
@@ -15,9 +15,12 @@ from splatdream.cameras import Cameras
 from splatdream.inspect.compare import silhouette_iou
 from splatdream.mesh.density import Grid
 from splatdream.mesh.drawing import silhouettes
+from splatdream.mesh.hull import OPAQUE
 from splatdream.mesh.surface import Surface
 
-LEVELS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
+LEVELS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.8, 1.2)
+NEARLY, HOPELESS = 0.002, 0.02
+"""Differences of IoU: fits so close are the same, and beyond a level so far behind none is tried."""
 SMOOTHING = 0.7
 """In steps of the grid: takes off the stairs, moves the surface by less than a fifth of a step."""
 APART = 0.001
@@ -49,18 +52,27 @@ def isosurface(grid: Grid, level: float) -> Surface:
     return Surface((grid.low + (vertices - 1) * grid.step).astype(np.float32), faces[:, ::-1].astype(np.int32))
 
 
-def best_level(grid: Grid, cameras: Cameras, alphas: Float[Tensor, "B H W 1"]) -> float:
-    """The level of `LEVELS` whose silhouettes fit `alphas`, the cloud's own; a coarser grid serves to choose.
+def within(grid: Grid, level: float, least: Float[np.ndarray, "X Y Z"]) -> Grid:
+    """The field that is above 1 where the density is above `level` and every view opaque (`hull.least_opacity`)."""
+    return replace(grid, values=np.minimum(grid.values / np.float32(level), least / np.float32(OPAQUE)))
 
-    ValueError where no level has a surface.
+
+def best_level(
+    grid: Grid, least: Float[np.ndarray, "X Y Z"], cameras: Cameras, alphas: Float[Tensor, "B H W 1"]
+) -> float:
+    """The highest level of `LEVELS` whose silhouettes within the hull fit the cloud's own as well as any, nearly.
+
+    Silhouettes do not tell a hollow from a level that is too low. ValueError where no level has a surface.
     """
-    coarse = grid.coarse()
-    top = float(coarse.values.max())
-    fits = {
-        level: silhouette_iou(silhouettes(isosurface(coarse, level), cameras), alphas)
-        for level in LEVELS
-        if level < top
-    }
+    seen, fits = (alphas > OPAQUE).float(), {}
+    for level in LEVELS:
+        field = within(grid, level, least)
+        if not (field.values > 1).any():
+            break
+        fits[level] = silhouette_iou(silhouettes(isosurface(field, 1.0), cameras), seen)
+        if fits[level] < max(fits.values()) - HOPELESS:
+            break
     if not fits:
+        top = float(grid.values.max())
         raise ValueError(f"the density reaches {top:.2g} at most; the Gaussians are too few or too faint for a surface")
-    return max(fits, key=fits.__getitem__)
+    return max(level for level, fit in fits.items() if fit >= max(fits.values()) - NEARLY)

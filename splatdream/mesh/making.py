@@ -13,9 +13,10 @@ from jaxtyping import Float
 from splatdream.contracts import Renderer
 from splatdream.mesh import light as lights
 from splatdream.mesh.atlas import Atlas, Texels, tangent_frames, texels, unwrap
-from splatdream.mesh.density import density, extent
+from splatdream.mesh.density import Grid, density, extent
 from splatdream.mesh.drawing import everywhere
-from splatdream.mesh.isosurface import best_level, isosurface, smoothed
+from splatdream.mesh.hull import least_opacity
+from splatdream.mesh.isosurface import best_level, isosurface, smoothed, within
 from splatdream.mesh.model import Model
 from splatdream.mesh.normal_map import field_normals, tangent_space
 from splatdream.mesh.solid import bodies, decimated
@@ -23,7 +24,9 @@ from splatdream.mesh.surface import Surface
 from splatdream.mesh.texture import bake
 from splatdream.splats import Splats
 
-CHOOSING_VIEWS, CHOOSING_SIZE = 16, 96
+SHAPING_VIEWS, SHAPING_SIZE = 60, 128
+CHOOSING_STRIDE = 4
+"""The level is chosen by one in so many of the views that give the hull."""
 BAKING_VIEWS, BAKING_SIZE = 24, 512
 AT_ONCE = 4
 
@@ -60,9 +63,8 @@ def mesh(
     """
     ball, centre, radius = into_unit_ball(splats)
     grid = smoothed(density(ball, options.resolution))
-    choosing = everywhere(CHOOSING_VIEWS, CHOOSING_SIZE)
-    level = best_level(grid, choosing, renderer(ball, choosing, antialiased=antialiased).alphas)
-    surface = decimated(bodies(isosurface(grid, level)), options.faces)
+    field = shaped(grid, ball, renderer, antialiased)
+    surface = decimated(bodies(isosurface(field, 1.0)), options.faces)
     atlas = unwrap(surface, options.texture)
     table = texels(atlas, options.texture)
     colours = baked(table, surface, ball, renderer, antialiased)
@@ -84,6 +86,18 @@ def mesh(
         base_colour=table.picture(colours),
         normal_map=table.picture(tangent_space(normals, table).astype(np.float32)),
     )
+
+
+def shaped(grid: Grid, ball: Splats, renderer: Renderer, antialiased: bool) -> Grid:
+    """The field whose level 1 is the surface: the density within the hull, at the level that looks most like the cloud.
+
+    ValueError where the cloud is too faint for a surface.
+    """
+    cameras = everywhere(SHAPING_VIEWS, SHAPING_SIZE)
+    alphas = renderer(ball, cameras.to(ball.means), antialiased=antialiased).alphas.cpu()
+    least = least_opacity(grid, cameras, alphas)
+    choosing = slice(0, None, CHOOSING_STRIDE)
+    return within(grid, best_level(grid, least, cameras[choosing], alphas[choosing]), least)
 
 
 def into_unit_ball(splats: Splats) -> tuple[Splats, Float[np.ndarray, "3"], float]:

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from mesh.bodies import cloud_ball
+from splatdream.cameras import Cameras
 from splatdream.mesh.density import Grid, density, extent
 from splatdream.mesh.drawing import everywhere, silhouettes
-from splatdream.mesh.isosurface import best_level, filled, isosurface
+from splatdream.mesh.hull import OPAQUE, least_opacity
+from splatdream.mesh.isosurface import best_level, filled, isosurface, within
+from splatdream.mesh.surface import Surface
 from splatdream.render.dense import render, rotation_matrices
 from splatdream.splats import Splats, logit
 
@@ -90,8 +94,45 @@ def test_the_best_level_shows_the_silhouette_of_the_cloud() -> None:
     splats, cameras = cloud_ball(600, size=0.08), everywhere(6, 48)
     alphas = render(splats, cameras).alphas
     grid = density(splats, 64)
-    shares = [(silhouettes(isosurface(grid, level), cameras) > 0.5).float().mean() for level in (0.1, 0.8)]
-    best = (silhouettes(isosurface(grid, best_level(grid, cameras, alphas)), cameras) > 0.5).float().mean()
-    seen = (alphas > 0.5).float().mean()
-    assert shares[1] < best < shares[0]
-    assert best == pytest.approx(float(seen), rel=0.05)
+    least = least_opacity(grid, cameras, alphas)
+    # A shell lets light through at high levels, and a low one ends where the hull does.
+    assert best_level(grid, least, cameras, alphas) < 0.8
+    best = (silhouettes(shape(grid, least, cameras, alphas), cameras) > 0.5).float().mean()
+    assert best == pytest.approx(float((alphas > OPAQUE).float().mean()), rel=0.05)
+
+
+def shape(grid: Grid, least: np.ndarray, cameras: Cameras, alphas: torch.Tensor) -> Surface:
+    return isosurface(within(grid, best_level(grid, least, cameras, alphas), least), 1.0)
+
+
+def test_the_least_opacity_is_that_of_the_view_that_sees_past_a_point() -> None:
+    splats, cameras = cloud_ball(300, size=0.1), everywhere(5, 32)
+    alphas = render(splats, cameras).alphas
+    grid = density(splats, 12)
+    where = np.stack(np.meshgrid(*map(np.arange, grid.values.shape), indexing="ij"), -1) * grid.step + grid.low
+    expected = np.ones(grid.values.shape)
+    for viewmat, K, alpha in zip(cameras.viewmats.numpy(), cameras.Ks.numpy(), alphas[..., 0].numpy(), strict=True):
+        x, y, depth = np.moveaxis(where @ viewmat[:3, :3].T + viewmat[:3, 3], -1, 0)
+        rows, columns = (K[0, 0] * along / depth + 15.5 for along in (y, x))
+        seen = map_coordinates(alpha, [rows, columns], order=1, mode="constant")
+        expected = np.minimum(expected, np.where((rows < 0) | (columns < 0), 0.0, seen))
+    assert np.abs(least_opacity(grid, cameras, alphas) - expected).max() < 1e-4
+
+
+def test_haze_around_an_object_is_no_part_of_it() -> None:
+    ball, haze = cloud_ball(2000, radius=0.5), cloud_ball(150, radius=0.75, size=0.08)
+    both = Splats(*(torch.cat(pair) for pair in zip(vars(ball).values(), vars(haze).values(), strict=True)))
+    faint = both.replace(logit_opacities=torch.where(torch.arange(len(both)) < 2000, both.logit_opacities, -1.7))
+    cameras = everywhere(40, 64)
+    alphas, grid = render(faint, cameras).alphas, density(faint, 64)
+    found = shape(grid, least_opacity(grid, cameras, alphas), cameras, alphas)
+    assert np.abs(isosurface(grid, 0.1).vertices).max() > 0.7
+    # A pixel is 0.04 there, a Gaussian of the ball 0.05.
+    assert np.linalg.norm(found.vertices, axis=1).max() < 0.65
+
+
+def test_a_cloud_that_every_view_sees_through_is_told() -> None:
+    splats, cameras = cloud_ball(40, size=0.02), everywhere(6, 48)
+    alphas, grid = render(splats, cameras).alphas, density(splats, 32)
+    with pytest.raises(ValueError, match="too few or too faint for a surface"):
+        best_level(grid, least_opacity(grid, cameras, alphas), cameras, alphas)

@@ -9,6 +9,7 @@ from splatdream.corpus.truth import LIGHT
 from splatdream.mesh.atlas import tangent_frames, texels, unwrap
 from splatdream.mesh.density import density
 from splatdream.mesh.drawing import everywhere, shown
+from splatdream.mesh.hull import OPAQUE
 from splatdream.mesh.isosurface import smoothed
 from splatdream.mesh.light import builtin, estimated, unlit
 from splatdream.mesh.making import Options, mesh
@@ -57,7 +58,7 @@ def test_renders_of_mesh_and_splats_agree() -> None:
     truth = render(splats, cameras)
     both = (alphas[..., 0] > 0.99) & (truth.alphas[..., 0] > 0.9)
     assert (images - truth.images).abs()[both].mean() < 0.04
-    assert ((alphas > 0.5) == (truth.alphas > 0.5)).float().mean() > 0.985
+    assert ((alphas > 0.5) == (truth.alphas > OPAQUE)).float().mean() > 0.985
 
 
 def test_texels_lie_on_the_surface_and_know_its_frame() -> None:
