@@ -3,7 +3,7 @@
     python benchmarks/mesh.py --splats runs/quality      # the splats of a run of benchmarks/quality.py
     python benchmarks/mesh.py --rows ours --list tune
 
-Splats that are missing are made, fitted ones under --work. Every (row, prompt) is a cell kept there, which a change of
+Splats that are missing are made, under --work. Every (row, prompt) is a cell kept there, which a change of
 the splat or of the code that makes meshes makes anew.
 
 Files are read back by another library before they are judged, vertices joined by their places. Chamfer distance is the
@@ -24,7 +24,7 @@ import manifold3d
 import numpy as np
 import torch
 import trimesh
-from _rows import fitted_splats, look_at_splats
+from _rows import dreamt, fitted_splats, look_at_splats
 from PIL import Image
 from scipy.spatial import KDTree
 
@@ -36,7 +36,6 @@ from splatdream.corpus.truth import Solid, render_truth, surface_points
 from splatdream.export import read, write
 from splatdream.inspect.compare import comparison
 from splatdream.inspect.yardstick import best_turn, judging_cameras, read_scenes, turned
-from splatdream.loop import dream
 from splatdream.mesh.drawing import everywhere, shown
 from splatdream.mesh.gltf import write_glb
 from splatdream.mesh.making import Options
@@ -58,17 +57,12 @@ ASKED += "0.9; Chamfer: at most 2.5 at the median; seconds: at most 20"
 
 def splat_file(row: str, name: str, index: int, scene: Scene, options: argparse.Namespace) -> Path:
     """The file of a row's splat, made now if it is nowhere."""
-    recipe = preset("normal", caption(scene), seed=0)
-    if row == "fitted splats":
-        path = options.work / f"{name}-{index:02d}-fitted.ply"
-        if not path.exists():
-            write(fitted_splats(scene, recipe), path)
-        return path
-    found = sorted(options.splats.glob(f"{name}-{index:02d}-ours-*.ply"), key=lambda file: file.stat().st_mtime)
-    path = found[-1] if found else options.work / f"{name}-{index:02d}-ours-made.ply"
+    kind = row.replace(" ", "-")
+    found = sorted(options.splats.glob(f"{name}-{index:02d}-{kind}-*.ply"), key=lambda file: file.stat().st_mtime)
+    path = found[-1] if found else options.work / f"{name}-{index:02d}-{kind}-made.ply"
     if not path.exists():
-        *_, step = dream(recipe)
-        write(step.state.splats, path)
+        recipe = preset("normal", caption(scene), seed=0)
+        write(dreamt(recipe, None) if row == "ours" else fitted_splats(scene, recipe), path)
     return path
 
 
