@@ -164,7 +164,7 @@ def tube(path: list[tuple[float, float, float]], radius: float | list[float], se
     """A round rod along a smooth path, with rounded ends; `radius` may differ from point to point."""
     points = np.asarray(path, dtype=float)
     radii = np.broadcast_to(np.asarray(radius, dtype=float), len(points))
-    tangents = _unit(np.gradient(points, axis=0))
+    tangents = _unit(np.asarray(np.gradient(points, axis=0)))  # some stubs of numpy allow a tuple here
     frame = _unit(np.cross(tangents[0], [0.31, 0.52, 0.8]))
     angles = np.linspace(0.0, 2 * np.pi, segments + 1)
     vertices, normals = [], []
