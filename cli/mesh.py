@@ -129,8 +129,8 @@ def following(recipe: Recipe) -> "Refinement":
 
     from splatdream.mesh.refinement import refined
 
-    def watch(step) -> None:
-        if (step.index + 1) % max(1, step.total // 10) == 0:
-            stdout().print(f"refining {step.index + 1}/{step.total}")
+    def watch(done: int, total: int) -> None:
+        if done % max(1, total // 10) == 0:
+            stdout().print(f"refining {done}/{total}")
 
     return partial(refined, recipe=recipe, watch=watch)

@@ -44,8 +44,8 @@ class Options:
     light: str = "baked"
 
 
-Refinement = Callable[[Texels, np.ndarray, Surface], tuple[np.ndarray, np.ndarray]]
-"""Better colours for texels (T 3) and places for a surface's vertices (V 3), in the cloud's world."""
+Refinement = Callable[[Texels, Model, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Better colours for texels (T 3) and places for a model's vertices (V 3), in the cloud's world."""
 
 
 @torch.no_grad()
@@ -73,11 +73,18 @@ def mesh(
     if refinement is not None:
         with torch.enable_grad():
             there = replace(table, places=(table.places * radius + centre).astype(np.float32))
-            colours, vertices = refinement(there, colours, world.surface)
+            colours, vertices = refinement(there, modelled(world, there, colours, normals), colours)
         world = moved(world, vertices)
     if options.light != "baked":
         light = lights.builtin if options.light == "builtin" else lights.estimated(colours, normals)
         colours = lights.unlit(colours, normals, light)
+    return modelled(world, table, colours, normals)
+
+
+def modelled(
+    world: Atlas, table: Texels, colours: Float[np.ndarray, "T 3"], normals: Float[np.ndarray, "T 3"]
+) -> Model:
+    """The model of the atlas whose texels have these colours and normals."""
     return Model(
         surface=world.surface,
         normals=world.normals,

@@ -34,11 +34,7 @@ def bake(
     alphas: Float[Tensor, "B S S 1"],
 ) -> Float[np.ndarray, "T 3"]:
     """The texels' colours in [0, 1], of premultiplied renders over black; what no view sees takes the nearest's."""
-    depths = np.stack([depth for _, _, depth in drawn(surface, cameras)])
-    pictures = torch.cat([images, alphas], -1).numpy()
-    sums = np.zeros((len(texels.places), 4), np.float32)
-    views = cameras.viewmats.double().numpy(), cameras.positions.double().numpy(), float(cameras.Ks[0, 0, 0])
-    run(gather, len(sums), TEXELS_AT_ONCE, texels.places, texels.normals, *views, depths, pictures, sums)
+    sums = gathered(texels, surface, cameras, images, alphas)
     seen = sums[:, 3] > 0
     if not seen.any():
         raise ValueError("no view shows the surface; the splats are too faint for a texture")
@@ -47,6 +43,22 @@ def bake(
         _, nearest = KDTree(texels.places[seen]).query(texels.places[~seen])
         colours[~seen] = colours[seen][nearest]
     return colours.clip(0, 1)
+
+
+def gathered(
+    texels: Texels,
+    surface: Surface,
+    cameras: Cameras,
+    images: Float[Tensor, "B S S 3"],
+    alphas: Float[Tensor, "B S S 1"],
+) -> Float[np.ndarray, "T 4"]:
+    """Weighted sums, over the views that see a texel, of the premultiplied pictures and of their opacities."""
+    depths = np.stack([depth for _, _, depth in drawn(surface, cameras)])
+    pictures = torch.cat([images, alphas], -1).numpy()
+    sums = np.zeros((len(texels.places), 4), np.float32)
+    views = cameras.viewmats.double().numpy(), cameras.positions.double().numpy(), float(cameras.Ks[0, 0, 0])
+    run(gather, len(sums), TEXELS_AT_ONCE, texels.places, texels.normals, *views, depths, pictures, sums)
+    return sums
 
 
 @njit(cache=True, nogil=True)
