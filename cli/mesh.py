@@ -34,8 +34,17 @@ def mesh(
             help="Take the light out of the colours: that of the built-in prior, or one estimated from them.",
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(metavar="N", min=0, help="Steps in which the prior refines the colours.")] = 0,
-    shape: Annotated[bool, typer.Option("--shape", help="Let --refine move the surface too.")] = False,
+    refine: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Steps in which the prior refines the colours; 8 are enough. It mends only what it made.",
+        ),
+    ] = 0,
+    shape: Annotated[
+        bool, typer.Option("--shape", help="Let --refine move the surface too, by as many steps.")
+    ] = False,
     prompt: Annotated[
         str | None, typer.Option(help="What IN shows, for --refine.", show_default="what its run says")
     ] = None,

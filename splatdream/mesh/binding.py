@@ -18,7 +18,8 @@ WIDTH = 0.5
 THIN = 0.1
 """Thickness of a bound Gaussian, as a share of its width."""
 OPACITY = 0.95
-NEIGHBOURS = 4
+NEIGHBOURS, EVENED = 4, 40
+"""Of how many Gaussians a place takes the mean, and of how many a Gaussian does: Adam moves each by its own noise."""
 
 
 def bound(texels: Texels, colours: Float[np.ndarray, "T 3"], area: float) -> tuple[Splats, Int[np.ndarray, " N"]]:
@@ -44,6 +45,12 @@ def turning_z_to(normals: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 4"]:
     quats = np.stack([1 + z, -y, x, np.zeros_like(z)], axis=1)
     # Straight down there is no shortest one; half a turn about x is one of them.
     return unit(np.where(z[:, None] < -0.9999, [0.0, 1.0, 0.0, 0.0], quats)).astype(np.float32)
+
+
+def evened(values: Float[np.ndarray, "N D"], places: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N D"]:
+    """The mean value of each place's nearest."""
+    _, nearest = KDTree(places).query(places, k=min(EVENED, len(places)))
+    return values[nearest].mean(axis=1)
 
 
 def handed(

@@ -19,7 +19,7 @@ from splatdream.contracts import Distiller, Prior, Renderer, View
 from splatdream.distill.denoise import pictures
 from splatdream.loop import asked, begin, check_finite, chosen, dream, look_around
 from splatdream.mesh.atlas import Texels
-from splatdream.mesh.binding import bound, handed
+from splatdream.mesh.binding import bound, evened, handed
 from splatdream.mesh.drawing import shown
 from splatdream.mesh.model import Model
 from splatdream.mesh.surface import Surface
@@ -39,14 +39,15 @@ FROZEN = {
     "densify": "fixed",
     "coarse_until": 0.0,
 }
-RULE, LADDER = "sdedit:guidance_scale=1.5", "linear:low=0.7..0.7,high=0.7..0.7"
-"""Measured with the built-in prior (benchmarks/results/NOTES.md): more guidance overpaints, less noise changes less."""
+COLOURS = {"distill": "sdedit:guidance_scale=1.5", "timesteps": "linear:low=0.7..0.7,high=0.7..0.7"}
+SHAPE = {"distill": "sdedit:guidance_scale=3", "timesteps": "linear:low=0.9..0.9,high=0.9..0.9"}
+"""Measured with the built-in prior (benchmarks/results/NOTES.md): shapes are decided at more noise than colours."""
 
 
 def refinement_recipe(recipe: Recipe, steps: int, *, shape: bool) -> Recipe:
     """The recipe that goes on where a run ended: nothing but colours changes, or places too."""
     places = GENTLE if shape else STILL
-    return recipe.replace(steps=steps, distill=RULE, timesteps=LADDER, lr_means=places, **FROZEN)
+    return recipe.replace(steps=steps, lr_means=places, **COLOURS, **FROZEN)
 
 
 def refined(
@@ -86,11 +87,11 @@ def shifts(
     prior: Prior | None,
     renderer: Renderer | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """By how much places on the surface move when the Gaussians bound to it have followed the recipe."""
+    """By how much places on the surface move when the Gaussians bound to it have followed the prior, evened out."""
     before, _ = bound(texels, colours, float(surface.areas.sum()))
-    *_, last = dream(recipe, splats=before, prior=prior, renderer=renderer)
+    *_, last = dream(recipe.replace(**SHAPE), splats=before, prior=prior, renderer=renderer)
     places = before.means.numpy()
-    moves = last.state.splats.means.cpu().numpy() - places
+    moves = evened(last.state.splats.means.cpu().numpy() - places, places)
     return lambda targets: handed(moves, places, targets)
 
 
