@@ -3,21 +3,21 @@
 import os
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from splatdream.batch.claims import Claims
+from splatdream.batch.claims import Claims, Hopeless
 from splatdream.batch.page import write_pages
-from splatdream.batch.prompts import READERS, Job, read_jobs, read_plan, write_plan
+from splatdream.batch.prompts import READERS, Job, as_planned, read_jobs, read_plan, write_plan
 from splatdream.batch.results import Outcome, archive, outcomes, write_results
 from splatdream.catalog import choose
 from splatdream.locks import alone
 from splatdream_cli.cache import cache_folder
-from splatdream_cli.console import FAILED, Refused, duration, refusing, stdout, teaching
+from splatdream_cli.console import FAILED, Refused, duration, refusing, sentence, stdout, teaching
 from splatdream_cli.generate import quieten
 from splatdream_cli.plan import check_first_cloud, check_names, check_parts, compose
 from splatdream_cli.signals import stoppable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 WORKER_CORES = 4
 """Without GPUs a worker has at least so many cores; more workers at fewer threads each would share one memory bus."""
-SHOW_SECONDS = 1.0
+SHOW_SECONDS, PAGES_SECONDS = 1.0, 60.0
 SHOW_SHARE = 20.0
 """Of a hundred thousand jobs even the counting takes a while; so many times that goes by before the next."""
 QUIET_SECONDS = 15.0
@@ -99,13 +99,18 @@ def batch(
                         out, claims, workers, address, cpus, float(device == "cuda") if gpus is None else gpus
                     )
                 )
-                follow(crew, claims, stop.check)
+                follow(crew, out, claims, stop.check)
         except KeyboardInterrupt:
             conclude(out, claims)
             stdout().print(f"stopped by {stop.name}; the same command goes on with it")
             raise typer.Exit(stop.exit_code) from None
-    found = conclude(out, claims)
+        except Hopeless:
+            tell(outcomes(read_plan(out), claims), out, time.perf_counter() - begun)
+            raise
+    found = outcomes(read_plan(out), claims)
     tell(found, out, time.perf_counter() - begun)
+    conclude(out, claims)
+    stdout().print(f"look at them: {out / 'index.html'}")
     if any(outcome.state != "done" for outcome in found):
         raise typer.Exit(FAILED)
 
@@ -117,8 +122,11 @@ def checked(jobs: list[Job]) -> str:
         it = job.recipe
         parts = (it.device, it.renderer, it.distill, it.timesteps, it.view_words, it.densify, it.init)
         if parts not in known:
-            check_names(it)
-            known[parts] = check_parts(check_first_cloud(it))
+            try:
+                check_names(it)
+                known[parts] = check_parts(check_first_cloud(it))
+            except (ValueError, OSError) as error:
+                raise Refused(f"{it.prompt!r}: {sentence(error)}") from error
     return next(iter(known.values())).device.partition(":")[0]
 
 
@@ -132,16 +140,18 @@ def enqueue(out: Path, claims: Claims, jobs: list[Job], retry_failed: bool) -> N
     """Adds to the plan what is new, and says what there is to do."""
     with alone(claims.folder / "plan.lock"):
         plan = read_plan(out)
-        merged = plan | {job.name: job for job in jobs}
+        merged = plan | {job.name: job for job in as_planned(jobs, plan)}
         if len(merged) > len(plan):
             write_plan(out, merged)
         again = claims.retry() if retry_failed else 0
+        mended = claims.mend()
         claims.add(list(merged))
     done, failed = len(claims.jobs("done")), len(claims.jobs("failed"))
     said = [f"{done:,} are done"] * bool(done) + [f"{failed:,} failed before; --retry-failed tries them again"] * bool(
         failed
     )
     said += [f"{again:,} are tried again"] * bool(again)
+    said += [f"what was filed of {mended:,} is damaged and looked up again"] * bool(mended)
     stdout().print(f"{len(merged):,} jobs in {out}" + (f": {', '.join(said)}" if said else ""))
 
 
@@ -177,20 +187,34 @@ def on_cluster(out: Path, claims: Claims, workers: int | None, address: str, cpu
         ray = join(None if address == "local" else address)
     except (ImportError, ConnectionError) as error:
         raise Refused(str(error)) from error
-    return run_ray(ray, out.absolute(), claims, workers or places(ray, cpus, gpus), cpus=cpus, gpus=gpus)
+    count = workers or places(ray, cpus, gpus)
+    return run_ray(ray, out.absolute(), claims, count, cpus=cpus, gpus=gpus, cache=cache_folder())
 
 
-def follow(crew: Crew, claims: Claims, check: Any) -> None:
-    """Shows the batch's progress to its end, and stops the crew when the loop is left."""
-    out = stdout()
-    show = bars if out.is_terminal and not out.is_dumb_terminal else lines
+def follow(crew: Crew, out: Path, claims: Claims, check: Any) -> None:
+    """Shows the batch's progress to its end, in its pages too, and stops the crew when the loop is left."""
+    console = stdout()
+    show = bars if console.is_terminal and not console.is_dumb_terminal else lines
     with closing(crew), closing(show(claims)) as shown:
-        due = 0.0
+        tell_now, write_now = seldom(SHOW_SECONDS), seldom(PAGES_SECONDS)
+        next(write_now)
         for _ in crew:
             check()
-            if (begun := time.monotonic()) > due:
+            if next(tell_now):
                 next(shown)
-                due = begun + max(SHOW_SECONDS, SHOW_SHARE * (time.monotonic() - begun))
+            if next(write_now):
+                with suppress(OSError):  # told at the end, when it lasts
+                    conclude(out, claims)
+
+
+def seldom(seconds: float) -> Generator[bool, None, None]:
+    """Whether it is time again: once in so many seconds, and far less often than what follows takes."""
+    due = 0.0
+    while True:
+        begun = time.monotonic()
+        yield begun > due
+        if begun > due:
+            due = begun + max(seconds, SHOW_SHARE * (time.monotonic() - begun))
 
 
 def counted(claims: Claims) -> tuple[int, int, int]:
@@ -238,14 +262,13 @@ def bars(claims: Claims) -> Generator[None, None, None]:
             yield
 
 
-def conclude(out: Path, claims: Claims) -> list[Outcome]:
-    """Sorts the best from the others, and writes the results and the pages."""
+def conclude(out: Path, claims: Claims) -> None:
+    """Sorts the best from the others, and writes the results and the pages, as far as the batch has come."""
     with alone(claims.folder / "plan.lock"):
         found = outcomes(read_plan(out), claims)
         archive(found, out)
         write_results(found, out)
         write_pages(found, out)
-    return found
 
 
 def tell(found: list[Outcome], out: Path, seconds: float) -> None:
@@ -259,4 +282,3 @@ def tell(found: list[Outcome], out: Path, seconds: float) -> None:
         say(f"and {len(failed) - SHOWN_FAILURES:,} more, in {out / 'results.jsonl'}")
     done = sum(outcome.state == "done" for outcome in found)
     say(f"{done:,} of {len(found):,} done, {len(failed):,} failed, in {duration(seconds)}")
-    say(f"look at them: {out / 'index.html'}")

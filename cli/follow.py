@@ -36,12 +36,14 @@ def follow(
     done: int = 0,
     *,
     live: bool = False,
+    folder: Path | None = None,
 ) -> None:
     """Shows a run's steps to the end, or exits with 128 + the number of the signal that stopped it.
 
-    `done` steps of the recipe's lie behind; `live` shows them in the browser too, whose page can stop them as well.
+    `done` steps of the recipe's lie behind; `live` shows them in the browser too, whose page can stop them as well;
+    `folder` is the run's where it is not named after its output any more.
     """
-    out, folder, begun = stdout(), runs.run_folder(output), time.perf_counter()
+    out, folder, begun = stdout(), folder or runs.run_folder(output), time.perf_counter()
     with watched(live, recipe.prompt) as page, stoppable() as stop:
         try:
             with display(out, recipe.steps, done) as shown, closing(steps):

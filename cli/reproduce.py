@@ -45,7 +45,9 @@ def reproduce(
             raise Refused(f"there is no manifest {file}; a run has one when it is finished")
         manifest = runs.manifest_in(file)
         recipe = Recipe.from_table(manifest["recipe"], file)
-        first = file.absolute().parent.parent / Path(manifest["result"]["file"]).name
+        beside = file.absolute().parent  # of a manifest that was taken out of its run folder
+        beside = beside.parent if beside.suffix == ".run" else beside
+        first = beside / Path(manifest["result"]["file"]).name
         suffix = output_suffix(first)
         target = output or first.with_name(f"{first.name.removesuffix(suffix)}.again{suffix}")
         if output_suffix(target) != suffix:

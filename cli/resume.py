@@ -33,4 +33,5 @@ def resume(
     from splatdream import session
 
     steps = session.resume(run.folder, say=stdout().print, cache=cache_folder())
-    follow(steps, run.recipe, run.output, preview_every, next(iter(runs.states(run.folder)), 0), live=live)
+    done = next(iter(runs.states(run.folder)), 0)
+    follow(steps, run.recipe, run.output, preview_every, done, live=live, folder=run.folder)

@@ -26,6 +26,10 @@ from splatdream.splats import Splats
 FORMAT = "splatdream state 2"
 
 
+class OtherVersion(ValueError):  # noqa: N818
+    """A whole state that another version of splatdream wrote."""
+
+
 def snapshot(state: State) -> State:
     """The state with generators of its own, which later steps do not advance."""
     return replace(state, generators={name: value.clone_state() for name, value in state.generators.items()})
@@ -76,7 +80,11 @@ def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe that led to the state in a file, without its tensors. ValueError as in `load_state`."""
     with _opened(Path(path)) as file:
-        return Recipe.from_table(_header(path, file.metadata())["recipe"], path)
+        header = _header(path, file.metadata())
+    try:
+        return Recipe.from_table(header["recipe"], path)
+    except ValueError as error:
+        raise OtherVersion(str(error)) from error
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -114,7 +122,10 @@ def _header(path: str | Path, metadata: Mapping[str, str] | None) -> dict[str, A
     except (KeyError, json.JSONDecodeError):
         raise ValueError(f"{path} is a safetensors file, but no state of a splatdream run") from None
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path} holds {header.get('format')!r}; this version of splatdream reads {FORMAT!r}")
+        raise OtherVersion(
+            f"{path} is a {header.get('format')!r} of splatdream {header.get('splatdream')}; "
+            f"this one is {__version__} and reads a {FORMAT!r}: go on with the version that began the run"
+        )
     return header
 
 

@@ -40,8 +40,16 @@ PACKAGES = (
     "safetensors",
 )
 
-NEEDED = ("recipe", "checkpoint_every", "result", "timing", "versions", "machine", "prior")
-"""What every manifest has, beside more."""
+ORIGIN = {"versions": dict, "machine": {"threads": int}, "prior": {"sha256": dict}}
+BEGUN = {"output": str, "checkpoint_every": int, "origin": ORIGIN}
+MANIFEST_HAS = {
+    "recipe": dict,
+    "checkpoint_every": int,
+    "result": {"file": str, "sha256": str, "gaussians": int},
+    "timing": dict,
+    **ORIGIN,
+}
+"""What the first line of every log and every manifest have, beside more."""
 
 
 class Busy(RuntimeError):  # noqa: N818
@@ -87,15 +95,16 @@ def read(path: str | Path) -> Run:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no run folder {folder}")
     begun = events(folder, "begin")
+    if not begun and states(folder):
+        raise ValueError(f"{folder / LOG} is damaged: its line that says what the run began with cannot be read")
     if not begun or not (folder / RECIPE).is_file():
         raise ValueError(f"{folder} holds no run: it was broken off before it began, so generate anew")
-    try:
-        name, every, origin = (begun[-1][key] for key in ("output", "checkpoint_every", "origin"))
-    except KeyError as error:
-        raise ValueError(f"{folder / LOG} does not say the run's {error}: it is of another version") from error
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+    if wrong := misfit(begun[-1], BEGUN):
+        raise ValueError(f"{folder / LOG} does not say the run's {wrong}: it is damaged, or of another version")
+    name, every, origin = (begun[-1][key] for key in BEGUN)
+    if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"{folder / LOG} names the output {name!r}, which would lie outside its folder")
-    return Run(folder, Recipe.from_toml(folder / RECIPE), folder.parent / name, int(every), origin)
+    return Run(folder, Recipe.from_toml(folder / RECIPE), folder.parent / name, every, origin)
 
 
 def finished(folder: Path) -> bool:
@@ -191,6 +200,9 @@ def log(folder: Path, event: str, **values: Any) -> None:
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
             line = f"\n{line}"
         file.write(f"{line}\n".encode())
+        if event == "begin":  # without it the rest is of no use
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def events(folder: Path, event: str) -> list[dict[str, Any]]:
@@ -212,6 +224,8 @@ def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[st
     """
     recipe, output, resumed = run.recipe, run.output, events(run.folder, "resume")
     seconds = [entry["seconds"] for entry in events(run.folder, "step")]
+    changes = {change for entry in resumed for change in entry.get("changes", [])}
+    changes |= {entry["change"] for entry in events(run.folder, "portions")}
     manifest = {
         "prompt": recipe.prompt,
         "seed": recipe.seed,
@@ -228,7 +242,7 @@ def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[st
             "seconds_per_step": round(sorted(seconds)[len(seconds) // 2], 4) if seconds else None,
         },
         **run.origin,
-        "changes": sorted({change for entry in resumed for change in entry.get("changes", [])}),
+        "changes": sorted(changes),
         "memory": memory(recipe),
     }
     write_text(run.folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -247,12 +261,23 @@ def manifest_in(path: Path) -> dict[str, Any]:
     """The manifest in a file. ValueError where it is none, or lacks what a run is repeated by."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in NEEDED if key not in manifest]
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no manifest: {error}") from error
-    if missing:
-        raise ValueError(f"{path} is no manifest of this version: it has no {', '.join(missing)}")
+    if wrong := misfit(manifest, MANIFEST_HAS):
+        raise ValueError(f"{path} is no manifest of this version: it does not say the run's {wrong}")
     return manifest
+
+
+def misfit(found: Any, wanted: dict[str, Any], name: str = "") -> str | None:
+    """The first leaf, in words, that `found` lacks or has of another type than `wanted` says; None where all fits."""
+    if not isinstance(found, dict):
+        return name or "values"
+    for key, kind in wanted.items():
+        path, value = f"{name} {key}".strip(), found.get(key)
+        wrong = misfit(value, kind, path) if isinstance(kind, dict) else None if type(value) is kind else path
+        if wrong:
+            return wrong
+    return None
 
 
 def origin_of(recipe: Recipe, prior: Path) -> dict[str, Any]:

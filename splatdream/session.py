@@ -23,7 +23,7 @@ from splatdream.catalog import configured, find
 from splatdream.check import check_splats
 from splatdream.check.criteria import read_criteria
 from splatdream.check.tidy import tidied
-from splatdream.checkpoint import load_recipe, load_state, save_state, snapshot
+from splatdream.checkpoint import OtherVersion, load_recipe, load_state, save_state, snapshot
 from splatdream.contracts import Prior
 from splatdream.export import write
 from splatdream.loop import State, Step, begin, dream, pick_device, pick_renderer, words_asked
@@ -124,6 +124,12 @@ def take_portions(prior: Prior, views: int | None) -> None:
         portions.views = views
 
 
+def last_portions(run: Run) -> int | None:
+    """How many views at once the run began with, or came down to since."""
+    noted = runs.events(run.folder, "portions")
+    return noted[-1]["views"] if noted else run.origin.get("portions")
+
+
 def asked(recipe: Recipe) -> str:
     return words_asked(recipe, configured("distiller", recipe.distill))
 
@@ -158,6 +164,7 @@ class Session:
     def __init__(self, run: Run, say: Say, cache: Path | None) -> None:
         self.run, self.say, self.cache = run, say, cache
         self.reached: State | None = None
+        self.portions: int | None = None
         self.saved = time.perf_counter()
 
     def steps(self, prior: Prior | None) -> Iterator[Step]:
@@ -186,7 +193,8 @@ class Session:
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe
         prior = prior or loaded(recipe, self.cache)
-        take_portions(prior, self.run.origin.get("portions"))
+        self.portions = last_portions(self.run)
+        take_portions(prior, self.portions)
         rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
         self.reached = self.checkpoint()
         if self.reached is None:
@@ -199,32 +207,43 @@ class Session:
                 recipe, state=snapshot(self.reached), prior=prior, renderer=draw, distiller=rule, densifier=growth
             )
             try:
-                yield from self.taken(steps)
+                yield from self.taken(steps, prior)
             except FloatingPointError as error:
                 self.reached = self.rolled_back(error)
 
-    def taken(self, steps: Iterator[Step]) -> Iterator[Step]:
+    def taken(self, steps: Iterator[Step], prior: Prior) -> Iterator[Step]:
         """The steps, each logged, and its state kept where the next one cannot change it."""
         before = time.perf_counter()
         for step in steps:
             self.reached, now = snapshot(step.state), time.perf_counter()
             values = {"loss": step.residual, "grad_norm": step.grad_norm, "count": step.count}
             runs.log(self.run.folder, "step", step=step.index + 1, **values, seconds=round(now - before, 4))
+            self.note_portions(step.index + 1, portions_of(prior))
             if self.regular(self.reached.step) or now - self.saved > SAVE_SECONDS:
                 self.save()
             yield step
             before = time.perf_counter()
+
+    def note_portions(self, step: int, views: int | None) -> None:
+        """Keeps what a want of memory changed: the sums of fewer views at once may differ in their last bits."""
+        if views != self.portions:
+            before = "all" if self.portions is None else self.portions
+            change = f"memory ran out in step {step}: {before} views at once, then {views}"
+            runs.log(self.run.folder, "portions", step=step, views=views, change=change)
+            self.portions = views
 
     def regular(self, step: int) -> bool:
         """Whether every sitting saves the state after this step, so that a roll-back never depends on chance."""
         return step % self.run.checkpoint_every == 0
 
     def checkpoint(self) -> State | None:
-        """The last saved state that is whole, or None."""
+        """The last saved state that is whole, or None. `OtherVersion` for one that only its own version can read."""
         for step, path in runs.states(self.run.folder).items():
             try:
                 state = load_state(path, device=self.run.recipe.device)
-                recipe = load_recipe(path)
+                recipe = load_recipe(path)  # second, since only the first finds damage
+            except OtherVersion:
+                raise
             except ValueError as error:
                 self.say(f"{error}; the one before is used")
                 runs.log(self.run.folder, "damaged", step=step)

@@ -108,7 +108,7 @@ def test_a_run_that_died_before_it_had_begun_is_called_so(missing, tmp_path) -> 
         runs.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../mug.ply", "/etc/mug.ply", "..", "", "a/b.ply", 3])
+@pytest.mark.parametrize("name", ["../mug.ply", "/etc/mug.ply", "..", "", "a/b.ply"])
 def test_a_log_cannot_send_the_result_out_of_its_folder(name, tmp_path) -> None:
     runs.begin(tmp_path, RECIPE, "mug.ply", 10, ORIGIN)
     runs.log(tmp_path, "begin", output=name, checkpoint_every=10, origin=ORIGIN)
@@ -211,3 +211,27 @@ def test_a_finished_run_keeps_no_state(finished) -> None:
 def test_peak_memory_is_in_bytes() -> None:
     # Python with torch holds some hundred megabytes, and no test machine holds a terabyte.
     assert 5e7 < (runs.peak_memory() or 0) < 1e12
+
+
+def test_a_log_whose_first_line_is_damaged_is_called_so(tmp_path) -> None:
+    runs.begin(tmp_path, RECIPE, "mug.ply", 10, ORIGIN)
+    runs.state_path(tmp_path, 10).touch()
+    (tmp_path / runs.LOG).write_text("{" + (tmp_path / runs.LOG).read_text())
+    with pytest.raises(ValueError, match="is damaged: its line that says what the run began with"):
+        runs.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "missing"),
+    [
+        ({}, "a"),
+        ({"a": "3"}, "a"),
+        ({"a": True}, "a"),
+        ({"a": 3, "b": []}, "b"),
+        ({"a": 3, "b": {"c": 1}}, "b c"),
+        ([], "values"),
+        ({"a": 3, "b": {"c": "x"}, "d": 0}, None),
+    ],
+)
+def test_the_first_leaf_that_does_not_fit_is_named(found, missing) -> None:
+    assert runs.misfit(found, {"a": int, "b": {"c": str}}) == missing

@@ -14,7 +14,7 @@ from families import sdxl_folder
 from safetensors.torch import load_file, save_file
 from tiny import tiny_prior_folder
 
-from splatdream import loop, read_ply, runs, session
+from splatdream import checkpoint, loop, read_ply, runs, session
 from splatdream.cameras import orbit
 from splatdream.checkpoint import load_state
 from splatdream.priors import load_prior
@@ -328,3 +328,30 @@ def test_a_run_in_portions_is_resumed_in_portions(weights, recipe, output, whole
     assert made(session.resume(output, prior=prior), output) == done
     assert prior.portions.views == 1  # type: ignore[attr-defined]
     assert (runs.read_manifest(runs.run_folder(output)) or {})["portions"] == 1
+
+
+def test_a_state_of_another_version_is_kept_and_refused(recipe, output, whole, monkeypatch) -> None:
+    folder = broken_off(recipe, output, 5)
+    before = runs.states(folder)
+    with monkeypatch.context() as later:
+        later.setattr(checkpoint, "FORMAT", "splatdream state 99")
+        with pytest.raises(ValueError, match="go on with the version that began the run"):
+            made(session.resume(folder), output)
+    assert runs.states(folder) == before
+    assert made(session.resume(folder), output) == whole
+
+
+def test_a_want_of_memory_that_made_portions_smaller_is_kept(weights, recipe, output) -> None:
+    recipe = recipe.replace(views=4, size=32)
+    prior = load_prior(str(weights), "a red mug")
+    steps = session.start(recipe, output, prior=prior, checkpoint_every=EVERY)
+    next(steps)
+    prior.portions.shrink(4, torch.OutOfMemoryError("CUDA out of memory"))  # type: ignore[attr-defined]
+    next(steps)
+    next(steps)
+    steps.close()
+    prior.portions.views = None  # type: ignore[attr-defined]
+    *_, _ = session.resume(output, prior=prior)
+    assert prior.portions.views == 2  # type: ignore[attr-defined]
+    manifest = runs.read_manifest(runs.run_folder(output)) or {}
+    assert manifest["changes"] == ["memory ran out in step 2: all views at once, then 2"]

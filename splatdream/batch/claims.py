@@ -23,9 +23,19 @@ from typing import Any
 from splatdream.export.atomic import atomic_write
 
 STATES = ("todo", "taken", "done", "failed")
+FORMS = {"todo": re.compile(r"[^.].*\.\d+"), "taken": re.compile(r"[^.].*\.\d+@.+")}
+OTHER_FORM = re.compile(r"[^.].*")
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 """A pulse older than this is that of the dead."""
+
+
+HOPELESS_CODE = 3
+"""With which the process of a worker ends that found so."""
+
+
+class Hopeless(RuntimeError):  # noqa: N818
+    """Nothing can be done until somebody sees to it: workers die before they do anything, or the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,18 @@ class Claims:
         return [Claim.read(token) for token in self._names("taken")]
 
     def results(self, state: str) -> dict[str, dict[str, Any]]:
-        """What was filed under "done" or "failed", by job."""
-        return {job: json.loads((self.folder / state / job).read_text(encoding="utf-8")) for job in self.jobs(state)}
+        """What was filed under "done" or "failed", by job; without what cannot be read, which `mend` puts up again."""
+        filed = {job: _table(self.folder / state / job) for job in self.jobs(state)}
+        return {job: table for job, table in filed.items() if table is not None}
+
+    def mend(self) -> int:
+        """Puts up again the jobs whose files are damaged, and returns their number; a finished run is only read."""
+        damaged = [
+            (state, job) for state in ("done", "failed") for job in self.jobs(state) - self.results(state).keys()
+        ]
+        for state, job in damaged:
+            self._moved(f"{state}/{job}", f"todo/{job}.0")
+        return len(damaged)
 
     def beat(self, worker: str, status: dict[str, Any]) -> None:
         """Writes what a worker is at; nothing is flushed, since only the living matter."""
@@ -168,8 +188,9 @@ class Claims:
         """What every worker is at."""
         found = {}
         for name in sorted(self._names("workers")):
-            with suppress(FileNotFoundError, json.JSONDecodeError):
-                found[name] = json.loads((self.folder / "workers" / name).read_text(encoding="utf-8"))
+            status = _table(self.folder / "workers" / name)
+            if status is not None:
+                found[name] = status
         return found
 
     def leave(self, worker: str) -> None:
@@ -177,8 +198,9 @@ class Claims:
         (self.folder / "workers" / worker).unlink(missing_ok=True)
 
     def _names(self, state: str) -> list[str]:
-        """Without what is half written."""
-        return [name for name in os.listdir(self.folder / state) if not name.startswith(".")]
+        """Without what is half written, and what others have laid there."""
+        form = FORMS.get(state, OTHER_FORM)
+        return [name for name in os.listdir(self.folder / state) if form.fullmatch(name)]
 
     def _moved(self, old: str, new: str) -> bool:
         try:
@@ -186,3 +208,12 @@ class Claims:
         except FileNotFoundError:
             return False
         return True
+
+
+def _table(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is none, whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -9,8 +9,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from splatdream.batch.claims import Claims, new_worker
-from splatdream.batch.local import FRUITLESS, LEAVE_SECONDS, Hopeless
+from splatdream.batch.claims import Claims, Hopeless, new_worker
+from splatdream.batch.local import FRUITLESS, LEAVE_SECONDS
 
 POLL_SECONDS = 1.0
 
@@ -21,10 +21,11 @@ class Worker:
     def __init__(self) -> None:
         self.stop = threading.Event()
 
-    def work(self, batch: str, name: str, retries: int, stale_seconds: float) -> None:
+    def work(self, batch: str, name: str, retries: int, stale_seconds: float, cache: str | None) -> None:
         from splatdream.batch.worker import work
 
-        work(Path(batch), name, self.stop, retries=retries, stale_seconds=stale_seconds)
+        options = {"retries": retries, "stale_seconds": stale_seconds, "cache": Path(cache) if cache else None}
+        work(Path(batch), name, self.stop, **options)
 
     def leave(self) -> None:
         self.stop.set()
@@ -52,16 +53,27 @@ def places(ray: Any, cpus: float, gpus: float) -> int:
 
 
 def run_ray(
-    ray: Any, batch: Path, claims: Claims, count: int, *, cpus: float = 1.0, gpus: float = 0.0
+    ray: Any,
+    batch: Path,
+    claims: Claims,
+    count: int,
+    *,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    cache: Path | None = None,
 ) -> Generator[list[str], None, None]:
-    """As `local.run_local`, with `count` workers of so many cores and GPUs each; those without a place yet wait."""
+    """As `local.run_local`, with `count` workers of so many cores and GPUs each; those without a place yet wait.
+
+    `cache` is a path on whichever machine a worker finds its place.
+    """
     Actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2)(Worker)
     crew: dict[Any, tuple[str, Any]] = {}
     fruitless, done = 0, -1
 
     def start() -> None:
         name, actor = new_worker(), Actor.remote()
-        working = actor.work.remote(str(batch), name, claims.retries, claims.stale_seconds)
+        kept = str(cache) if cache is not None else None
+        working = actor.work.remote(str(batch), name, claims.retries, claims.stale_seconds, kept)
         crew[working] = name, actor
 
     try:
@@ -76,6 +88,8 @@ def run_ray(
                     ray.get(working)
                     continue
                 except ray.exceptions.RayError as error:
+                    if isinstance(getattr(error, "cause", None), Hopeless):
+                        raise Hopeless(str(error.cause)) from error
                     why = " ".join(str(error).split())[:300]
                 held, now = claims.bury(name, f"by Ray's account: {why}"), len(claims.jobs("done"))
                 fruitless, done = (0, now) if held or now > done else (fruitless + 1, done)

@@ -8,17 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from splatdream.batch.claims import Claims, new_worker
+from splatdream.batch.claims import HOPELESS_CODE, Claims, Hopeless, new_worker
 
 POLL_SECONDS = 0.2
 LEAVE_SECONDS = 120.0
 """How long a worker may take to finish its step and save its state."""
 FRUITLESS = 3
 """So many deaths of workers at each place, with no job in hand and none done since, end the batch."""
-
-
-class Hopeless(RuntimeError):  # noqa: N818
-    """Workers die before they do anything."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,8 @@ def run_local(
 ) -> Generator[list[str], None, None]:
     """Works until nothing is left, with a worker in each of the environments, and yields their names as time goes by.
 
-    Leaving the loop stops the workers, which save what they have. Hopeless where they all die at once.
+    Leaving the loop stops the workers, which save what they have. Hopeless where they all die at once, or have no room
+    to write.
     """
     crew: list[Process] = []
     fruitless, done = 0, -1
@@ -50,6 +47,8 @@ def run_local(
                 crew.remove(process)
                 if process.system.returncode == 0:
                     continue
+                if process.system.returncode == HOPELESS_CODE:
+                    raise Hopeless(last_words(process))
                 held, now = claims.bury(process.name, died(process)), len(claims.jobs("done"))
                 fruitless, done = (0, now) if held or now > done else (fruitless + 1, done)
                 if fruitless >= FRUITLESS * len(environments):
@@ -96,5 +95,9 @@ def died(process: Process) -> str:
     """How a worker died, with the last that it said."""
     code = process.system.returncode
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return f"{how}: {last_words(process)}".removesuffix(": ")
+
+
+def last_words(process: Process) -> str:
     lines = process.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{how}: {lines[-1]}" if lines else how
+    return lines[-1] if lines else ""

@@ -47,9 +47,7 @@ class Job:
 
 
 def job(recipe: Recipe) -> Job:
-    values = asdict(recipe)
-    del values["seed"]
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(_prompt_key(recipe).encode()).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", recipe.prompt.lower())[:40].strip("-")
     return Job(f"{words or 'prompt'}-{digest}", recipe)
 
@@ -143,6 +141,16 @@ def _toml(path: Path) -> Lines:
 
 
 READERS: dict[str, Callable[[Path], Lines]] = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}
+
+
+def as_planned(jobs: list[Job], plan: dict[str, Job]) -> list[Job]:
+    """The jobs in the folders that the plan gave their prompts, however an earlier version came to their names."""
+    folders = {_prompt_key(each.recipe): each.folder for each in plan.values()}
+    return [Job(folders.get(_prompt_key(each.recipe), each.folder), each.recipe) for each in jobs]
+
+
+def _prompt_key(recipe: Recipe) -> str:
+    return json.dumps(asdict(recipe.replace(seed=0)), sort_keys=True)
 
 
 def read_plan(batch: Path) -> dict[str, Job]:

@@ -11,18 +11,19 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from splatdream import runs, session
-from splatdream.batch.claims import BEAT_SECONDS, STALE_SECONDS, Claim, Claims
+from splatdream.batch.claims import BEAT_SECONDS, HOPELESS_CODE, STALE_SECONDS, Claim, Claims, Hopeless
 from splatdream.batch.prompts import Job, read_plan
 from splatdream.cameras import orbit
 from splatdream.catalog import find
 from splatdream.check import check_splats
 from splatdream.contracts import Prior
 from splatdream.export import read
+from splatdream.export.atomic import disk_full
 from splatdream.init.sphere import Sphere
 from splatdream.locks import alone
 from splatdream.recipe import Recipe
@@ -41,7 +42,10 @@ def work(
     stale_seconds: float = STALE_SECONDS,
     cache: Path | None = None,
 ) -> None:
-    """Does jobs until all are done or failed, by whomever, or `stop` is set: then the job at hand is given back."""
+    """Does jobs until all are done or failed, by whomever, or `stop` is set: then the job at hand is given back.
+
+    Hopeless where the disk is full; the job at hand is given back then too.
+    """
     claims = Claims(batch, retries=retries, stale_seconds=stale_seconds)
     worker = Worker(batch, claims, name, stop, cache)
     with worker.pulse():
@@ -81,6 +85,9 @@ class Worker:
             self.claims.settle(claim, "done", result)
             self.tell(done=self.status["done"] + 1)
         except Exception as error:  # whatever it is, the other jobs can be done
+            if disk_full(error):
+                self.claims.release(claim)
+                raise Hopeless(f"the disk of {self.batch} is full: make room, and begin the batch again") from error
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self.claims.settle(claim, "failed", {"name": claim.job, "error": reason, "worker": self.name})
             self.tell(failed=self.status["failed"] + 1)
@@ -92,7 +99,7 @@ class Worker:
 
     def finish(self, job: Job) -> bool:
         """Brings the job's run to its end, from wherever it is; False where it was stopped, with its state saved."""
-        output = job.output(self.batch)
+        output = job.place(self.batch)
         folder = runs.run_folder(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         while not runs.finished(folder):
@@ -125,7 +132,8 @@ class Worker:
     def tell(self, now: bool = True, **values: Any) -> None:
         self.status |= values
         if now:
-            self.claims.beat(self.name, self.status)
+            with suppress(OSError):  # a full disk, or one that is away for a while
+                self.claims.beat(self.name, dict(self.status))
 
     @contextmanager
     def pulse(self) -> Iterator[None]:
@@ -134,10 +142,7 @@ class Worker:
 
         def beat() -> None:
             while not over.wait(BEAT_SECONDS):
-                try:
-                    self.claims.beat(self.name, dict(self.status))
-                except OSError:
-                    continue  # a full disk, or one that is away for a while
+                self.tell()
 
         self.tell()
         thread = threading.Thread(target=beat, daemon=True)
@@ -161,7 +166,7 @@ def compile_kernels(recipe: Recipe, lock: Path) -> None:
 
 def result_of(job: Job, batch: Path) -> dict[str, Any]:
     """What is known of a finished job, after a look at it: its turntable is written, its score measured."""
-    output = job.output(batch)
+    output = job.place(batch)
     asset = read(output)
     report = check_splats(asset.splats)
     recipe, _ = session.settled(job.recipe)
@@ -206,7 +211,11 @@ def main() -> None:
     stop = threading.Event()
     stop_with_input(stop)
     numbers = {"retries": options.retries, "stale_seconds": options.stale}
-    work(options.batch, options.name, stop, **numbers, cache=options.cache)
+    try:
+        work(options.batch, options.name, stop, **numbers, cache=options.cache)
+    except Hopeless as error:
+        print(error, file=sys.stderr)
+        sys.exit(HOPELESS_CODE)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Atomic writing: a file appears complete under its name or not at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -30,3 +31,12 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is the want of room on a disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -132,3 +132,20 @@ def test_no_two_workers_have_one_name() -> None:
     names = {new_worker() for _ in range(100)}
     assert len(names) == 100
     assert not any("@" in name or "." in name for name in names)
+
+
+def test_what_was_filed_and_is_damaged_is_put_up_again(claims) -> None:
+    good, bad = take(claims, "a"), take(claims, "a")
+    claims.settle(good, "done", {"score": 1.0})
+    claims.settle(bad, "done", {"score": 1.0})
+    (claims.folder / "done" / bad.job).write_text('{"sco')
+    assert claims.results("done") == {good.job: {"score": 1.0}}
+    assert claims.mend() == 1
+    assert bad.job in claims.jobs("todo")
+
+
+def test_files_that_others_have_laid_there_are_no_jobs(claims) -> None:
+    before = places(claims)
+    for state in ("todo", "taken"):
+        (claims.folder / state / "Thumbs.db").touch()
+    assert places(claims) == before

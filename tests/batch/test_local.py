@@ -11,7 +11,8 @@ from tiny import tiny_prior_folder
 from trials import TINY, begun, kill_while_working, whole
 
 from splatdream.batch import local
-from splatdream.batch.local import Hopeless, run_local
+from splatdream.batch.claims import Hopeless
+from splatdream.batch.local import run_local
 from splatdream.recipe import Recipe
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

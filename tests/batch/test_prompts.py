@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from splatdream.batch.prompts import Job, job, read_jobs, read_plan, write_plan
+from splatdream.batch.prompts import Job, as_planned, job, read_jobs, read_plan, write_plan
 from splatdream.recipe import Recipe
 
 BASE = Recipe("each", steps=50, count=200)
@@ -99,3 +99,10 @@ def test_only_a_line_feed_ends_a_line(tmp_path) -> None:
     for name in ("a.jsonl", "a.txt"):
         (only,) = read_jobs(tmp_path / name, BASE, 1)
         assert only.recipe.prompt == prompt
+
+
+def test_a_prompt_keeps_the_folder_that_an_earlier_version_gave_it() -> None:
+    old = Job("a-red-mug-0ld", BASE)
+    again, other = as_planned([job(BASE.replace(seed=7)), job(BASE.replace(steps=4))], {old.name: old})
+    assert again.folder == "a-red-mug-0ld"
+    assert other.folder == job(BASE.replace(steps=4)).folder

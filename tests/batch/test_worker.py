@@ -1,5 +1,6 @@
 """A worker in this process: it does what `generate` does, goes on where others stopped, and survives bad prompts."""
 
+import shutil
 import threading
 
 import pytest
@@ -8,6 +9,8 @@ from trials import begun
 
 from splatdream import runs, session
 from splatdream.batch import worker
+from splatdream.batch.claims import Hopeless
+from splatdream.batch.results import archive, outcomes
 from splatdream.batch.worker import work
 from splatdream.recipe import Recipe
 
@@ -106,3 +109,37 @@ def test_a_folder_in_another_workers_hands_is_waited_for(base, tmp_path) -> None
     assert not thread.is_alive()
     assert claims.jobs("done") == {only.name}
     assert len(runs.events(runs.run_folder(output), "end")) == 1
+
+
+def test_a_disk_that_fills_up_ends_the_work_and_no_job_fails_by_it(base, tmp_path, monkeypatch) -> None:
+    (only,), claims = begun(tmp_path, [base], retries=0)
+
+    def full(path: object, *others: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "write_gif", full)  # the splat is written, its film is not
+        with pytest.raises(Hopeless, match="is full: make room, and begin the batch again"):
+            work(tmp_path, "a", threading.Event(), retries=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "save_state", full)
+        patch.setattr(runs, "finished", lambda folder: False)
+        with pytest.raises(Hopeless):
+            work(tmp_path, "b", threading.Event(), retries=0)
+    assert claims.jobs("todo") == {only.name}
+    work(tmp_path, "c", threading.Event(), retries=0)
+    assert claims.results("done")[only.name]["deaths"] == 0
+
+
+def test_a_seed_that_lies_in_the_archive_is_not_made_again(base, tmp_path) -> None:
+    jobs, claims = begun(tmp_path, [base, base.replace(seed=1)], retries=0)
+    work(tmp_path, "a", threading.Event(), retries=0)
+    plan = {each.name: each for each in jobs}
+    archive(outcomes(plan, claims), tmp_path)
+    shutil.rmtree(claims.folder)
+    _, claims = begun(tmp_path, [each.recipe for each in jobs], retries=0)
+    work(tmp_path, "b", threading.Event(), retries=0)
+    found = outcomes(plan, claims)
+    archive(found, tmp_path)
+    assert sorted(each.job.place(tmp_path).parent.name == "archive" for each in found) == [False, True]
+    assert all(len(runs.events(runs.run_folder(each.job.place(tmp_path)), "begin")) == 1 for each in found)

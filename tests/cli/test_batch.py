@@ -43,12 +43,15 @@ def test_prompts_become_a_folder_and_failures_a_table(call, settings, tmp_path) 
         (["p.txt", "--engine", "rya"], "did you mean 'ray'"),
         (["p.txt", "--set", "distill=sdss"], "did you mean 'sds'"),
         (["p.txt", "--set", "stepz=3"], "did you mean 'steps'"),
+        (["q.csv"], "'a mug': unknown renderer 'cpuu': choose one of"),
+        (["p.txt", "--set", f"seed={'9' * 300}"], "seed must be a number of 64 bits; got 999"),
         (["p.txt", "--out", "p.txt"], "p.txt is a file; give a folder"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_is_written(words, message, call) -> None:
     Path("p.txt").write_text("a red mug\n")
     Path("p.csv").write_text("prompt,stepz\na mug,3\n")
+    Path("q.csv").write_text("prompt,renderer\na red mug,cpu\na mug,cpuu\n")
     result = call("batch", "--out", "b", *words)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -155,3 +155,14 @@ def test_a_real_process_hears_a_real_signal(small, tmp_path) -> None:
     assert f"after step {next(iter(runs.states(tmp_path / 'mug.run')))} of 5000" in out
     assert len(read_ply(tmp_path / "mug.ply")) == 30
     assert not (tmp_path / "mug.run" / "lock").exists()
+
+
+def test_a_run_folder_that_was_renamed_is_resumed_where_it_is(call, small, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        in_the_middle_of_step(2, signal.SIGINT, patch)
+        call("generate", "a red mug", "-o", "mug.ply", *small)
+    Path("mug.run").rename("kept.run")
+    result = call("resume", "kept.run")
+    assert result.exit_code == 0, result.output
+    assert "mug.ply: " in result.stdout
+    assert Path("kept.run/manifest.json").is_file()

@@ -74,7 +74,7 @@ def test_weights_that_moved_are_taken_from_where_they_lie_and_other_weights_are_
         (None, "there is no manifest nothing.json"),
         ("[1, 2", "nothing.json is no manifest"),
         ("3", "nothing.json is no manifest"),
-        ("{}", "no manifest of this version: it has no recipe"),
+        ("{}", "no manifest of this version: it does not say the run's recipe"),
     ],
 )
 def test_what_is_no_manifest_is_refused(text, message, call) -> None:
@@ -90,3 +90,19 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(call, made, tmp_path) 
     MANIFEST.write_text(json.dumps(made))
     assert call("reproduce", "mug.run").exit_code == 0
     assert Path("mug.again.ply").is_file()
+
+
+def test_a_manifest_that_was_taken_out_of_its_folder_writes_beside_itself(call, made) -> None:
+    Path("kept").mkdir()
+    Path("kept/manifest.json").write_text(json.dumps(made))
+    result = call("reproduce", "kept/manifest.json")
+    assert result.exit_code == 0, result.output
+    assert Path("kept/mug.again.ply").is_file()
+
+
+@pytest.mark.parametrize(("key", "value"), [("machine", 3), ("machine", {"threads": "two"}), ("result", {})])
+def test_a_manifest_with_values_of_other_kinds_is_refused(key, value, call, made) -> None:
+    MANIFEST.write_text(json.dumps(made | {key: value}))
+    result = call("reproduce", "mug.run")
+    assert result.exit_code == 2
+    assert f"it does not say the run's {key}" in result.stderr
