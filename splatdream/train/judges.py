@@ -23,7 +23,7 @@ from splatdream.train.rate import descend, falling_rate
 NEAR = 6
 """Near misses per picture in the contrastive loss."""
 LOOKS, APART = 4, 40
-"""In how many steps each scene is shown, each time from another side and in other words, and how far these lie apart."""
+"""In how many steps each scene is shown, from another side and in other words each time, and how far they lie apart."""
 
 
 @dataclass(frozen=True)
