@@ -327,9 +327,11 @@ def cut(path: Path, chance: random.Random) -> None:
 
 
 def flip(path: Path, chance: random.Random) -> None:
-    """One bit, but not among the blanks that pad the header and hold nothing."""
+    """One bit, in the header or, as often, behind it; not among the blanks that pad the header and hold nothing."""
     content = bytearray(path.read_bytes())
-    place = chance.randrange(8 + int.from_bytes(content[:8], "little"), len(content))
+    end = 8 + int.from_bytes(content[:8], "little")
+    written = 8 + len(content[8:end].rstrip(b" "))
+    place = chance.randrange(written) if chance.random() < 0.5 else chance.randrange(end, len(content))
     content[place] ^= 1 << chance.randrange(8)
     path.write_bytes(content)
 
@@ -391,6 +393,51 @@ def poisoned_for_good(work: Path, times: int) -> Outcome:
         wrong += [] if always.step in runs.states(work / f"{name}.run") else ["the state before it was not kept"]
         again = expected(resumed(work, name, always).end(), 1, "is not finite, even at")
         outcome.add(work, name, wrong + again + expected(resumed(work, name).end(), 0))
+    return outcome
+
+
+@dataclass(frozen=True)
+class Thirst:
+    """From this step on memory runs out wherever the prior takes two views at once."""
+
+    step: int
+
+    def __call__(self) -> None:
+        import torch
+
+        from splatdream import loop
+        from splatdream.priors.portions import Portions
+
+        turn, spread, now = loop.turn, Portions.spread, [0]
+
+        def counted(recipe, state, *others):
+            now[0] = state.step
+            return turn(recipe, state, *others)
+
+        def thirsty(self: Portions, function: Callable, rows: slice) -> list:
+            if now[0] >= thirst and rows.stop - rows.start > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return spread(self, function, rows)
+
+        thirst = self.step
+        loop.turn, Portions.spread = counted, thirsty
+
+
+def out_of_memory(work: Path, times: int) -> Outcome:
+    """Memory runs out in the middle: on with fewer views at once, the same bytes whether killed in between or not."""
+    outcome, views = Outcome(), [*VARIANTS[0], "--set", "views=2"]
+    for number in range(times):
+        thirst, name = Thirst(EVERY + 1 + number), f"thirsty-{number}"
+        said = "out of memory with 2 views at once: going on with 1"
+        wrong = expected(generated(work, "whole", [*views, "--force"], thirst).end(), 0, said)
+        sitting = generated(work, name, views, thirst)
+        until(lambda name=name, step=thirst.step: steps_done(work, name) >= step + 2, sitting)
+        sitting.process.kill()
+        sitting.end()
+        again = expected(resumed(work, name, thirst).end(), 0)
+        changes = (runs.read_manifest(work / f"{name}.run") or {}).get("changes", [])
+        wrong += [] if any("memory ran out in step" in change for change in changes) else ["the manifest is silent"]
+        outcome.add(work, name, wrong + again)
     return outcome
 
 
@@ -485,6 +532,7 @@ FAULTS: dict[str, Callable[[Path, int], Outcome]] = {
     "bit flipped in a checkpoint": lambda work, times: damaged(work, times, flip),
     "NaN from the prior": poisoned,
     "NaN for good": poisoned_for_good,
+    "out of memory": out_of_memory,
     "folder in use": in_use,
     "folder made read-only": forbidden,
     "weights gone or others": without_weights,

@@ -61,7 +61,10 @@ def save_state(state: State, path: str | Path, recipe: Recipe) -> None:
 
 
 def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State:
-    """The state in a file, on `device`. ValueError, saying why, for a file that is damaged or is no state."""
+    """The state in a file, on `device`. ValueError, saying why, for a file that is damaged or is no state.
+
+    OSError where it cannot be read at present, which says nothing of what it holds.
+    """
     header, tensors = _read(Path(path))
     try:
         return State(
@@ -73,6 +76,8 @@ def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> State
             step=header["step"],
             pace=header["pace"],
         )
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} lacks a part of the state: {error}") from error
 
@@ -98,21 +103,28 @@ def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _opened(path) as file:
-        metadata = file.metadata()
-        header = _header(path, metadata)
+        metadata = file.metadata() or {}
         # Copied, since the file is a memory map and Windows could not replace it while one is alive.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    if metadata.get("sha256") != checksum(metadata["splatdream"], tensors):
+    text = metadata.get("splatdream")
+    if text is None:
+        raise ValueError(f"{path} is a safetensors file, but no state of a splatdream run")
+    # Before anything is believed that the header says.
+    if metadata.get("sha256") != checksum(text, tensors):
         raise ValueError(f"{path} is damaged: its checksum is wrong")
-    return header, tensors
+    return _header(path, metadata), tensors
 
 
 def _opened(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"there is no state at {path}")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is no complete state: it is empty")
+    with path.open("rb"):
+        pass  # a file that cannot be opened is not damaged, and says so better here
     try:
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise ValueError(f"{path} is no complete state: {error}") from error
 
 

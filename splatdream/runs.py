@@ -40,6 +40,8 @@ PACKAGES = (
     "safetensors",
 )
 
+DECIDING = (".safetensors", ".json", ".txt", ".model")
+"""Suffixes of the files of a model that decide what it answers: weights, configurations, words."""
 ORIGIN = {"versions": dict, "machine": {"threads": int}, "prior": {"sha256": dict}}
 BEGUN = {"output": str, "checkpoint_every": int, "origin": ORIGIN}
 MANIFEST_HAS = {
@@ -75,6 +77,7 @@ class Run:
 def folder_of(path: str | Path) -> Path:
     """The run's folder, for itself or for the output that was asked for."""
     path = Path(path)
+    path = path if path.name not in ("", "..") else path.resolve()
     return path if path.is_dir() or path.suffix == ".run" else run_folder(path)
 
 
@@ -83,7 +86,10 @@ def begin(folder: Path, recipe: Recipe, output: str, checkpoint_every: int, orig
 
     The recipe goes first and comes last: a folder that has one has all.
     """
-    for path in (folder / RECIPE, folder / MANIFEST, *states(folder).values(), folder / LOG):
+    for path in (folder / RECIPE, folder / MANIFEST):
+        path.unlink(missing_ok=True)
+    drop_states(folder)
+    for path in (folder / LOG, *folder.glob(".*.tmp")):
         path.unlink(missing_ok=True)
     log(folder, "begin", output=output, checkpoint_every=checkpoint_every, origin=origin)
     write_text(folder / RECIPE, recipe.to_toml())
@@ -119,6 +125,19 @@ def states(folder: Path) -> dict[int, Path]:
 
 def state_path(folder: Path, step: int) -> Path:
     return folder / f"state-{step:06d}.safetensors"
+
+
+def drop_states(folder: Path) -> None:
+    """Deletes the saved states, and those that were laid aside as damaged."""
+    for path in (*states(folder).values(), *folder.glob("state-*.damaged")):
+        path.unlink(missing_ok=True)
+
+
+def forget(folder: Path) -> None:
+    """Takes back what `begin` wrote, for a run that came to nothing. Call it with the lock held."""
+    drop_states(folder)
+    for path in (folder / RECIPE, folder / LOG):
+        path.unlink(missing_ok=True)
 
 
 def sweep(run: Run) -> None:
@@ -157,6 +176,8 @@ def locked(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # the folder may be closed to us by now; an unlocked file harms nobody
                 path.unlink()
             os.close(descriptor)
+        with suppress(OSError):  # it holds a run
+            folder.rmdir()
 
 
 def holder(folder: Path) -> str | None:
@@ -225,7 +246,7 @@ def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[st
     recipe, output, resumed = run.recipe, run.output, events(run.folder, "resume")
     seconds = [entry["seconds"] for entry in events(run.folder, "step")]
     changes = {change for entry in resumed for change in entry.get("changes", [])}
-    changes |= {entry["change"] for entry in events(run.folder, "portions")}
+    changes |= {entry["change"] for entry in events(run.folder, "portions") if "change" in entry}
     manifest = {
         "prompt": recipe.prompt,
         "seed": recipe.seed,
@@ -246,8 +267,7 @@ def finish(run: Run, count: int, check: dict[str, Any] | None = None) -> dict[st
         "memory": memory(recipe),
     }
     write_text(run.folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    for path in states(run.folder).values():
-        path.unlink(missing_ok=True)
+    drop_states(run.folder)
     return manifest
 
 
@@ -376,8 +396,8 @@ def peak_memory() -> int | None:
 
 
 def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every weight file of a diffusers folder, by its path within."""
-    files = sorted(folder.rglob("*.safetensors"))
+    """SHA-256 of all that decides a diffusers folder's answers, by its path within: weights, configurations, words."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in DECIDING and path.is_file())
     return {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
 
 

@@ -9,6 +9,7 @@ early, by `break` or Ctrl-C, saves the state and the splat as they are.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -56,7 +57,7 @@ def start(
     `prior` is for who has loaded the recipe's already; `say` hears, in sentences, what a user should know; `cache` is
     the folder of the cache, if there shall be one; `portions` is how many views the prior takes at once where it was
     not given. Busy where another process has the run's folder; FloatingPointError where numbers are not finite even at
-    a gentler pace.
+    a gentler pace. What fails before the first step leaves nothing behind.
     """
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1; got {checkpoint_every}")
@@ -65,7 +66,14 @@ def start(
     with runs.locked(folder):
         origin = runs.origin_of(recipe, weights) | {"portions": portions if prior is None else portions_of(prior)}
         runs.begin(folder, recipe, Path(output).name, checkpoint_every, origin)
-        yield from Session(runs.read(folder), say, cache).steps(prior)
+        try:
+            yield from Session(runs.read(folder), say, cache).steps(prior)
+        except FloatingPointError:
+            raise  # what led to it is evidence
+        except Exception:
+            if not runs.events(folder, "step"):
+                runs.forget(folder)
+            raise
 
 
 def resume(
@@ -82,16 +90,15 @@ def resume(
     run = runs.read(path)
     with runs.locked(run.folder):
         run = runs.read(path)
-        if runs.finished(run.folder):
-            return
         runs.sweep(run)
+        if runs.finished(run.folder):
+            runs.drop_states(run.folder)
+            return
         weights = choose_prior(run.recipe.prior, asked(run.recipe))
         origin = runs.origin_of(run.recipe, weights)
         if origin["prior"]["sha256"] != run.origin["prior"]["sha256"]:
             raise ValueError(f"the weights in {weights} are not those that {run.folder} began with; put them back")
-        if not runs.states(run.folder) and origin.get("init") != run.origin.get("init"):
-            raise ValueError(f"{run.recipe.init} is not what {run.folder} began with; put its files back")
-        origin["init"] = run.origin.get("init")  # the checkpoint has the cloud
+        origin["init"] = run.origin.get("init")  # looked at where it is needed: a checkpoint has the cloud
         origin["machine"]["threads"] = run.origin["machine"]["threads"]  # `Session` sees to it
         origin["portions"] = run.origin.get("portions")  # and to this
         changes = runs.differences(run.origin, origin)
@@ -124,10 +131,17 @@ def take_portions(prior: Prior, views: int | None) -> None:
         portions.views = views
 
 
-def last_portions(run: Run) -> int | None:
-    """How many views at once the run began with, or came down to since."""
-    noted = runs.events(run.folder, "portions")
+def portions_at(run: Run, step: int) -> int | None:
+    """How many views at once the run had come down to after a step; None for all."""
+    noted = [entry for entry in runs.events(run.folder, "portions") if entry["step"] <= step]
     return noted[-1]["views"] if noted else run.origin.get("portions")
+
+
+def check_first_cloud(run: Run) -> None:
+    """ValueError where the files that the first cloud is made of are no longer those that the run began with."""
+    began = (run.origin.get("init") or {}).get("sha256", {})
+    if runs.first_cloud_hashes(run.recipe) != began:
+        raise ValueError(f"{run.recipe.init} is not what {run.folder} began with; put its files back")
 
 
 def asked(recipe: Recipe) -> str:
@@ -142,7 +156,7 @@ def loaded(recipe: Recipe, cache: Path | None = None) -> Prior:
     if cache is not None and sum(path.stat().st_size for path in encoders) >= SMALL:
         origin = runs.origin_of(recipe, weights)
         machine = {name: value for name, value in origin["machine"].items() if name != "renderer"}
-        decided_by = [json.dumps([origin["versions"], machine, origin["prior"]["sha256"]])]
+        decided_by = [json.dumps([origin["versions"], machine, origin["prior"]["sha256"], recipe.prior])]
         keep = lambda question, compute: embedding(cache, decided_by + question, compute)  # noqa: E731
     return load_prior(recipe.prior, asked(recipe), device=recipe.device, view_words=recipe.view_words, keep=keep)
 
@@ -193,13 +207,16 @@ class Session:
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe
         prior = prior or loaded(recipe, self.cache)
-        self.portions = last_portions(self.run)
-        take_portions(prior, self.portions)
         rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
         self.reached = self.checkpoint()
         if self.reached is None:
+            check_first_cloud(self.run)
             self.reached = begin(recipe, prior, rule, growth, None, torch.device(recipe.device))
             self.save()
+        self.portions = portions_at(self.run, self.reached.step)
+        take_portions(prior, self.portions)
+        # What is noted of later steps is of a sitting whose end was lost.
+        runs.log(self.run.folder, "portions", step=self.reached.step, views=self.portions)
         draw = find("renderer", recipe.renderer)
         while self.reached.step < recipe.steps:
             # The loop advances the generators that it is given; those of the state that is kept must stay.
@@ -238,21 +255,31 @@ class Session:
 
     def checkpoint(self) -> State | None:
         """The last saved state that is whole, or None. `OtherVersion` for one that only its own version can read."""
-        for step, path in runs.states(self.run.folder).items():
-            try:
-                state = load_state(path, device=self.run.recipe.device)
-                recipe = load_recipe(path)  # second, since only the first finds damage
-            except OtherVersion:
-                raise
-            except ValueError as error:
-                self.say(f"{error}; the one before is used")
-                runs.log(self.run.folder, "damaged", step=step)
+        found = runs.states(self.run.folder)
+        for step, path in found.items():
+            state = self.opened(step, path)
+            if state is None:
                 continue
-            if recipe != self.run.recipe:
+            if load_recipe(path) != self.run.recipe:
                 changed = self.run.folder / runs.RECIPE
                 raise ValueError(f"{changed} is not the recipe of {path.name}: put it back, or begin anew with it")
             return state
+        if found:
+            self.say("no state is whole: beginning again from the recipe")
         return None
+
+    def opened(self, step: int, path: Path) -> State | None:
+        """A saved state, or None where it is damaged: then it is laid aside, for who wants to look at it."""
+        try:
+            return load_state(path, device=self.run.recipe.device)
+        except OtherVersion:
+            raise
+        except ValueError as error:
+            before = any(number < step for number in runs.states(self.run.folder))
+            self.say(f"{error}; the one before is used" if before else str(error))
+            runs.log(self.run.folder, "damaged", step=step)
+            os.replace(path, path.with_suffix(".damaged"))
+            return None
 
     def save(self) -> None:
         """Saves the state that was reached. OSError that names the checkpoint which is left when that fails."""
@@ -281,10 +308,14 @@ class Session:
         """The last regular checkpoint at a gentler pace, once; the second time the error, with what led to it saved."""
         if self.reached is None or self.reached.pace < 1.0:
             raise FloatingPointError(f"{error}, even at {GENTLER} of the learning rates") from error
+        step = self.reached.step
         found = runs.states(self.run.folder)
-        back = max(number for number in found if number <= self.reached.step and self.regular(number))
+        regular = [number for number in found if number <= step and self.regular(number)]
+        whole = ((number, self.opened(number, found[number])) for number in regular)
+        back, state = next(((number, state) for number, state in whole if state is not None), (0, None))
+        if state is None:
+            raise FloatingPointError(f"{error}, and no state is left to go back to") from error
         self.prune(back)
-        state = load_state(found[back], device=self.run.recipe.device)
         self.reached = replace(state, pace=GENTLER)
         self.save()
         runs.log(self.run.folder, "roll back", error=str(error), to=back)
@@ -292,7 +323,9 @@ class Session:
         return self.reached
 
     def leave(self) -> None:
-        """Saves the state and writes the splat as it is."""
+        """Saves the state and writes the splat as it is, unless the result stands already."""
+        if runs.finished(self.run.folder):
+            return
         done = self.reached.step if self.reached else 0
         if self.reached is not None and done:
             self.save()

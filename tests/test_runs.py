@@ -189,7 +189,10 @@ def test_the_manifest_sums_the_time_of_all_sessions(finished) -> None:
 
 def test_the_manifest_names_weights_versions_and_machine(finished) -> None:
     manifest = json.loads((finished / runs.MANIFEST).read_text())
-    assert manifest["prior"]["sha256"] == {"unet/weights.safetensors": hashlib.sha256(b"weights").hexdigest()}
+    assert manifest["prior"]["sha256"] == {
+        "unet/config.json": hashlib.sha256(b"{}").hexdigest(),
+        "unet/weights.safetensors": hashlib.sha256(b"weights").hexdigest(),
+    }
     assert manifest["versions"]["splatdream"] == splatdream.__version__
     assert all(manifest["versions"][name] for name in ("torch", "diffusers", "numba", "gsplat", "python"))
     assert manifest["machine"]["cores"] == os.cpu_count()
@@ -235,3 +238,17 @@ def test_a_log_whose_first_line_is_damaged_is_called_so(tmp_path) -> None:
 )
 def test_the_first_leaf_that_does_not_fit_is_named(found, missing) -> None:
     assert runs.misfit(found, {"a": int, "b": {"c": str}}) == missing
+
+
+def test_the_folder_one_stands_in_is_a_run_folder_too(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "mug.run"
+    folder.mkdir()
+    runs.begin(folder, RECIPE, "mug.ply", 10, ORIGIN)
+    monkeypatch.chdir(folder)
+    assert runs.read(".").output.resolve() == (tmp_path / "mug.ply").resolve()
+
+
+def test_a_lock_on_a_folder_that_held_nothing_takes_it_away(tmp_path) -> None:
+    with runs.locked(tmp_path / "mug.run"):
+        pass
+    assert not (tmp_path / "mug.run").exists()
