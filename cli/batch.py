@@ -33,6 +33,8 @@ SHOW_SHARE = 20.0
 """Of a hundred thousand jobs even the counting takes a while; so many times that goes by before the next."""
 QUIET_SECONDS = 15.0
 SHOWN_FAILURES = 20
+TOLD = ("OMP_WAIT_POLICY", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+"""What of this process's environment holds for workers on other machines too."""
 Crew = Generator[list[str], None, None]
 
 
@@ -87,7 +89,7 @@ def batch(
         device = checked(jobs)
         prepare(out)
     claims = Claims(out, retries=retries)
-    enqueue(out, claims, jobs, retry_failed)
+    asked = enqueue(out, claims, jobs, retry_failed)
     begun = time.perf_counter()
     with stoppable() as stop:
         try:
@@ -105,14 +107,19 @@ def batch(
             stdout().print(f"stopped by {stop.name}; the same command goes on with it")
             raise typer.Exit(stop.exit_code) from None
         except Hopeless:
-            tell(outcomes(read_plan(out), claims), out, time.perf_counter() - begun)
+            tell(became(out, claims, asked), out, time.perf_counter() - begun)
             raise
-    found = outcomes(read_plan(out), claims)
+    found = became(out, claims, asked)
     tell(found, out, time.perf_counter() - begun)
     conclude(out, claims)
     stdout().print(f"look at them: {out / 'index.html'}")
     if any(outcome.state != "done" for outcome in found):
         raise typer.Exit(FAILED)
+
+
+def became(out: Path, claims: Claims, asked: set[str]) -> list[Outcome]:
+    """Of the jobs of this file; the pages show all that the folder has seen."""
+    return [outcome for outcome in outcomes(read_plan(out), claims) if outcome.job.name in asked]
 
 
 def checked(jobs: list[Job]) -> str:
@@ -136,23 +143,26 @@ def prepare(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def enqueue(out: Path, claims: Claims, jobs: list[Job], retry_failed: bool) -> None:
-    """Adds to the plan what is new, and says what there is to do."""
+def enqueue(out: Path, claims: Claims, jobs: list[Job], retry_failed: bool) -> set[str]:
+    """Adds to the plan what is new, says what there is to do, and returns the names of this file's jobs."""
     with alone(claims.folder / "plan.lock"):
         plan = read_plan(out)
-        merged = plan | {job.name: job for job in as_planned(jobs, plan)}
-        if len(merged) > len(plan):
-            write_plan(out, merged)
-        again = claims.retry() if retry_failed else 0
+        wanted = {job.name: job for job in as_planned(jobs, plan)}
+        if not wanted.keys() <= plan.keys():
+            write_plan(out, plan | wanted)
+        again = claims.retry(wanted) if retry_failed else 0
         mended = claims.mend()
-        claims.add(list(merged))
-    done, failed = len(claims.jobs("done")), len(claims.jobs("failed"))
+        claims.add(list(wanted))
+        withdrawn = claims.withdraw(plan.keys() - wanted.keys())
+    done, failed = (len(claims.jobs(state) & wanted.keys()) for state in ("done", "failed"))
     said = [f"{done:,} are done"] * bool(done) + [f"{failed:,} failed before; --retry-failed tries them again"] * bool(
         failed
     )
     said += [f"{again:,} are tried again"] * bool(again)
     said += [f"what was filed of {mended:,} is damaged and looked up again"] * bool(mended)
-    stdout().print(f"{len(merged):,} jobs in {out}" + (f": {', '.join(said)}" if said else ""))
+    said += [f"{withdrawn:,} of other files are left for another time"] * bool(withdrawn)
+    stdout().print(f"{len(wanted):,} jobs in {out}" + (f": {', '.join(said)}" if said else ""))
+    return set(wanted)
 
 
 def local(out: Path, claims: Claims, workers: int | None, device: str) -> Crew:
@@ -188,7 +198,8 @@ def on_cluster(out: Path, claims: Claims, workers: int | None, address: str, cpu
     except (ImportError, ConnectionError) as error:
         raise Refused(str(error)) from error
     count = workers or places(ray, cpus, gpus)
-    return run_ray(ray, out.absolute(), claims, count, cpus=cpus, gpus=gpus, cache=cache_folder())
+    told = {name: os.environ[name] for name in TOLD if name in os.environ}
+    return run_ray(ray, out.absolute(), claims, count, cpus=cpus, gpus=gpus, cache=cache_folder(), environment=told)
 
 
 def follow(crew: Crew, out: Path, claims: Claims, check: Any) -> None:
@@ -282,3 +293,6 @@ def tell(found: list[Outcome], out: Path, seconds: float) -> None:
         say(f"and {len(failed) - SHOWN_FAILURES:,} more, in {out / 'results.jsonl'}")
     done = sum(outcome.state == "done" for outcome in found)
     say(f"{done:,} of {len(found):,} done, {len(failed):,} failed, in {duration(seconds)}")
+    waiting = len(found) - done - len(failed)
+    if waiting:
+        say(f"{waiting:,} are left to do; the same command goes on with them")

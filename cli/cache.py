@@ -8,17 +8,11 @@ from typing import Annotated
 
 import typer
 
-from splatdream.cache import KINDS, clear, held, kernel_key, platform_folder
+from splatdream.cache import KINDS, clear, held, platform_folder, tell_compilers
 from splatdream.catalog import choose
 from splatdream_cli.console import Refused, refusing, size, somebody_there, stdout, teaching
 
 cache = typer.Typer(help="Tell what the cache holds, or empty it.", no_args_is_help=True)
-
-COMPILERS = {
-    "NUMBA_CACHE_DIR": ("numba", "llvmlite"),
-    "TORCH_EXTENSIONS_DIR": ("torch", "gsplat"),
-}
-"""Where each compiler keeps its kernels is said in this variable; the packages decide what it makes."""
 
 
 def cache_folder() -> Path:
@@ -36,10 +30,7 @@ def use_cache(environment: MutableMapping[str, str]) -> None:
     The hub's models, which other programs share, move only where SPLATDREAM_CACHE asks for it.
     """
     folder = cache_folder()
-    for variable, packages in COMPILERS.items():
-        if variable not in environment:
-            compiler = packages[0]
-            environment[variable] = str(folder / "kernels" / compiler / kernel_key(*packages))
+    tell_compilers(folder, environment)
     if environment.get("SPLATDREAM_CACHE") and "HF_HOME" not in environment:
         environment.setdefault("HF_HUB_CACHE", str(folder / "weights"))
 

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +30,11 @@ KINDS = {
     "kernels": "compiled kernels",
     "weights": "models fetched from the hub",
 }
+COMPILERS = {
+    "NUMBA_CACHE_DIR": ("numba", "llvmlite"),
+    "TORCH_EXTENSIONS_DIR": ("torch", "gsplat"),
+}
+"""Where each compiler keeps its kernels is said in this variable; the packages decide what it makes."""
 LOCK_SUFFIX = ".lock"
 
 
@@ -67,6 +72,13 @@ def _files(folder: Path) -> Iterable[tuple[Path, int]]:
         for path in (Path(root, name) for name in names if not name.endswith(LOCK_SUFFIX)):
             with suppress(FileNotFoundError):
                 yield path, path.lstat().st_size
+
+
+def tell_compilers(folder: Path, environment: MutableMapping[str, str]) -> None:
+    """Sends the kernels of this machine's compilers to the cache, each unless it was told of another place."""
+    for variable, packages in COMPILERS.items():
+        if variable not in environment:
+            environment[variable] = str(folder / "kernels" / packages[0] / kernel_key(*packages))
 
 
 def kernel_key(*packages: str) -> str:

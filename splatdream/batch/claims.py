@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +86,21 @@ class Claims:
         names = self._names(state)
         return set(names) if state in ("done", "failed") else {Claim.read(name).job for name in names}
 
-    def retry(self) -> int:
-        """Puts up again what failed, and returns its number."""
-        failed = sorted(self.jobs("failed"))
+    def retry(self, jobs: Collection[str]) -> int:
+        """Puts up again what failed of these, and returns its number."""
+        failed = sorted(self.jobs("failed").intersection(jobs))
         for job in failed:
             self._moved(f"failed/{job}", f"todo/{job}.0")
         return len(failed)
+
+    def withdraw(self, jobs: Collection[str]) -> int:
+        """Takes back those of these jobs that nobody has begun, unless others are at work, and returns their number."""
+        if any(self.silence(worker) is None for worker in self.workers()):
+            return 0
+        put_up = [name for name in self._names("todo") if Claim.read(name).job in jobs]
+        for name in put_up:
+            (self.folder / "todo" / name).unlink(missing_ok=True)
+        return len(put_up)
 
     def take(self, worker: str) -> Claim | None:
         """The next job in this worker's hands; None where nothing is to be had at the moment."""
@@ -206,7 +216,8 @@ class Claims:
         try:
             os.replace(self.folder / old, self.folder / new)
         except FileNotFoundError:
-            return False
+            # Over a network a rename may be asked for twice: the second is told that nothing is there, and it is done.
+            return (self.folder / new).exists()
         return True
 
 

@@ -4,13 +4,16 @@ Ray finds a place for each worker and tells when one is lost; who does which job
 """
 
 import logging
+import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from splatdream.batch.claims import Claims, Hopeless, new_worker
 from splatdream.batch.local import FRUITLESS, LEAVE_SECONDS
+from splatdream.cache import tell_compilers
 
 POLL_SECONDS = 1.0
 
@@ -21,7 +24,12 @@ class Worker:
     def __init__(self) -> None:
         self.stop = threading.Event()
 
-    def work(self, batch: str, name: str, retries: int, stale_seconds: float, cache: str | None) -> None:
+    def work(
+        self, batch: str, name: str, retries: int, stale_seconds: float, cache: str | None, environment: dict[str, str]
+    ) -> None:
+        os.environ.update(environment)
+        if cache is not None:
+            tell_compilers(Path(cache), os.environ)  # before they are loaded
         from splatdream.batch.worker import work
 
         options = {"retries": retries, "stale_seconds": stale_seconds, "cache": Path(cache) if cache else None}
@@ -61,10 +69,11 @@ def run_ray(
     cpus: float = 1.0,
     gpus: float = 0.0,
     cache: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[list[str], None, None]:
     """As `local.run_local`, with `count` workers of so many cores and GPUs each; those without a place yet wait.
 
-    `cache` is a path on whichever machine a worker finds its place.
+    `cache` is a path on whichever machine a worker finds its place; `environment` is what each is told beside.
     """
     Actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2)(Worker)
     crew: dict[Any, tuple[str, Any]] = {}
@@ -73,7 +82,8 @@ def run_ray(
     def start() -> None:
         name, actor = new_worker(), Actor.remote()
         kept = str(cache) if cache is not None else None
-        working = actor.work.remote(str(batch), name, claims.retries, claims.stale_seconds, kept)
+        told = claims.retries, claims.stale_seconds, kept, dict(environment)
+        working = actor.work.remote(str(batch), name, *told)
         crew[working] = name, actor
 
     try:
@@ -92,9 +102,10 @@ def run_ray(
                         raise Hopeless(str(error.cause)) from error
                     why = " ".join(str(error).split())[:300]
                 held, now = claims.bury(name, f"by Ray's account: {why}"), len(claims.jobs("done"))
-                fruitless, done = (0, now) if held or now > done else (fruitless + 1, done)
+                killed = held and not isinstance(error, ray.exceptions.RayTaskError)
+                fruitless, done = (0, now) if killed or now > done else (fruitless + 1, done)
                 if fruitless >= FRUITLESS * count:
-                    raise Hopeless(f"workers die before they begin: {why}")
+                    raise Hopeless(f"workers die and nothing is done: {why}")
                 if not claims.over():
                     start()
     finally:

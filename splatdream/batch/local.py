@@ -14,7 +14,7 @@ POLL_SECONDS = 0.2
 LEAVE_SECONDS = 120.0
 """How long a worker may take to finish its step and save its state."""
 FRUITLESS = 3
-"""So many deaths of workers at each place, with no job in hand and none done since, end the batch."""
+"""So many errors of workers at each place, with no job done in between, end the batch; who is killed has made none."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ def run_local(
                 if process.system.returncode == HOPELESS_CODE:
                     raise Hopeless(last_words(process))
                 held, now = claims.bury(process.name, died(process)), len(claims.jobs("done"))
-                fruitless, done = (0, now) if held or now > done else (fruitless + 1, done)
+                killed = held and process.system.returncode < 0
+                fruitless, done = (0, now) if killed or now > done else (fruitless + 1, done)
                 if fruitless >= FRUITLESS * len(environments):
-                    raise Hopeless(f"workers die before they begin, the last one {died(process)}")
+                    raise Hopeless(f"workers die and nothing is done, the last one {died(process)}")
                 if not claims.over():
                     crew.append(start(batch, claims, process.environment, cache))
     finally:

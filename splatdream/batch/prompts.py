@@ -47,7 +47,7 @@ class Job:
 
 
 def job(recipe: Recipe) -> Job:
-    digest = hashlib.sha256(_prompt_key(recipe).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(_prompt_key(recipe).encode()).hexdigest()[:16]
     words = re.sub(r"[^a-z0-9]+", "-", recipe.prompt.lower())[:40].strip("-")
     return Job(f"{words or 'prompt'}-{digest}", recipe)
 
@@ -67,7 +67,8 @@ def read_jobs(path: Path, base: Recipe, seeds: int = 1) -> list[Job]:
                 raise ValueError(f"{where}: {error}") from error
             for seed in range(first.seed, first.seed + seeds):
                 made = job(first.replace(seed=seed))
-                found.setdefault(made.name, made)
+                if found.setdefault(made.name, made) != made:
+                    raise ValueError(f"{where}: {made.name} would be two jobs; change a word of the prompt")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     if not found:
@@ -101,14 +102,21 @@ def _txt(path: Path) -> Lines:
 
 def _csv(path: Path) -> Lines:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
+        rows = csv.DictReader(file, skipinitialspace=True, strict=True)
         if "prompt" not in (rows.fieldnames or []):
             raise ValueError(f"{path} has no column 'prompt'; its first line names {rows.fieldnames}")
-        for row in rows:
+        for row in _parsed(rows, path):
             where = f"{path} line {rows.line_num}"
             if None in row:
                 raise ValueError(f"{where}: more cells than columns; a comma inside a prompt needs quotes around it")
             yield where, {key: value.strip() for key, value in row.items() if value and value.strip()}
+
+
+def _parsed(rows: csv.DictReader, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise ValueError(f"{path} line {rows.line_num} is no CSV: {error}; is a quote left open before it?") from error
 
 
 def _jsonl(path: Path) -> Lines:
@@ -156,17 +164,23 @@ def _prompt_key(recipe: Recipe) -> str:
 def read_plan(batch: Path) -> dict[str, Job]:
     """The jobs of a batch by their names, in order; none where it was not begun."""
     path = batch / PLAN
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    jobs = (
-        Job(inside(entry["folder"], path), Recipe.from_table(entry["recipe"], path)) for entry in map(json.loads, lines)
-    )
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    jobs = (_planned(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line)
     return {each.name: each for each in jobs}
 
 
-def inside(folder: str, path: Path) -> str:
+def _planned(line: str, where: str) -> Job:
+    try:
+        entry = json.loads(line)
+        return Job(inside(entry["folder"], where), Recipe.from_table(entry["recipe"], where))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{where} is no job: it is damaged, or of another version ({error})") from error
+
+
+def inside(folder: str, where: str) -> str:
     """`folder`, if it is the name of one beside the plan. ValueError for a path that leads elsewhere."""
     if Path(folder).name != folder or folder in ("", "..") or "\\" in folder:
-        raise ValueError(f"{path} names the folder {folder!r}, which would lie outside the batch")
+        raise ValueError(f"{where} names the folder {folder!r}, which would lie outside the batch")
     return folder
 
 

@@ -30,6 +30,8 @@ from splatdream.recipe import Recipe
 from splatdream.turntable import turntable, write_gif
 
 POLL_SECONDS = 1.0
+ITS_OWN = (ValueError, ArithmeticError, LookupError, MemoryError)
+"""What goes wrong with a job itself, wherever it is done."""
 VIEWS, PIXELS = 12, 128
 
 
@@ -84,10 +86,12 @@ class Worker:
             result = result_of(job, self.batch) | {"worker": self.name, "deaths": claim.deaths}
             self.claims.settle(claim, "done", result)
             self.tell(done=self.status["done"] + 1)
-        except Exception as error:  # whatever it is, the other jobs can be done
+        except Exception as error:
             if disk_full(error):
                 self.claims.release(claim)
                 raise Hopeless(f"the disk of {self.batch} is full: make room, and begin the batch again") from error
+            if not isinstance(error, ITS_OWN):
+                raise  # the machine's, it may be: another worker shall try, and this one ends
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self.claims.settle(claim, "failed", {"name": claim.job, "error": reason, "worker": self.name})
             self.tell(failed=self.status["failed"] + 1)

@@ -105,7 +105,8 @@ def test_a_released_job_has_no_death_on_it(claims) -> None:
 
 def test_failed_jobs_are_tried_again_on_request(claims) -> None:
     claims.settle(take(claims, "a"), "failed", {})
-    assert claims.retry() == 1
+    assert claims.retry([]) == 0
+    assert claims.retry(claims.jobs("failed")) == 1
     assert claims.jobs("failed") == set()
     assert take(claims, "b").deaths == 0
 
@@ -149,3 +150,23 @@ def test_files_that_others_have_laid_there_are_no_jobs(claims) -> None:
     for state in ("todo", "taken"):
         (claims.folder / state / "Thumbs.db").touch()
     assert places(claims) == before
+
+
+def test_jobs_are_withdrawn_unless_somebody_is_at_work(claims) -> None:
+    claims.beat("a", {"job": None})
+    assert claims.withdraw(claims.jobs("todo")) == 0
+    claims.leave("a")
+    kept = sorted(claims.jobs("todo"))[0]
+    assert claims.withdraw(claims.jobs("todo") - {kept}) == 4
+    assert claims.jobs("todo") == {kept}
+
+
+def test_a_rename_that_was_done_although_it_was_refused_counts(claims, monkeypatch) -> None:
+    rename = os.replace
+
+    def twice(old, new) -> None:
+        rename(old, new)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "replace", twice)
+    assert claims.take("a") is not None

@@ -76,3 +76,12 @@ def test_a_terminated_worker_gives_its_job_back_without_a_death(base, tmp_path) 
         pass
     assert claims.jobs("todo") == {jobs[0].name}
     assert Path(jobs[0].output(tmp_path)).is_file()  # the splat as it is
+
+
+def test_a_machine_on_which_every_prompt_fails_ends_the_batch_and_leaves_the_rest(base, tmp_path) -> None:
+    recipes = [base.replace(prior=str(tmp_path / "unmounted"), seed=seed) for seed in range(8)]
+    jobs, claims = begun(tmp_path, recipes, retries=1)
+    with pytest.raises(Hopeless, match=r"nothing is done, the last one with exit code 1: .*unmounted"):
+        list(run_local(tmp_path, claims, [ENVIRONMENT]))
+    assert len(claims.jobs("failed")) <= local.FRUITLESS
+    assert len(claims.jobs("todo")) >= len(jobs) - local.FRUITLESS

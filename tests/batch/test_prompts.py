@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from splatdream.batch import prompts
 from splatdream.batch.prompts import Job, as_planned, job, read_jobs, read_plan, write_plan
 from splatdream.recipe import Recipe
 
@@ -44,6 +45,7 @@ def test_keys_beside_the_prompts_of_a_toml_file_hold_for_all(tmp_path) -> None:
         ("a.csv", "prompt,stepz\na mug,3\n", "a.csv line 2: unknown recipe key 'stepz'.*did you mean 'steps'"),
         ("a.csv", "prompt,steps\na mug,many\n", "a.csv line 2: steps is a int"),
         ("a.csv", "prompt\na mug, a ball\n", "a.csv line 2: more cells than columns"),
+        ("a.csv", 'prompt\n"a mug\na ball\n', "is no CSV: unexpected end of data; is a quote left open"),
         ("a.csv", "text\na mug\n", "a.csv has no column 'prompt'"),
         ("a.csv", "prompt,seed\n,3\n", "a.csv line 2: there is no prompt"),
         ("a.jsonl", '{"prompt": "a mug"}\n{"prompt": \n', "a.jsonl line 2 is no JSON"),
@@ -106,3 +108,17 @@ def test_a_prompt_keeps_the_folder_that_an_earlier_version_gave_it() -> None:
     again, other = as_planned([job(BASE.replace(seed=7)), job(BASE.replace(steps=4))], {old.name: old})
     assert again.folder == "a-red-mug-0ld"
     assert other.folder == job(BASE.replace(steps=4)).folder
+
+
+def test_two_prompts_are_never_one_job(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(prompts, "_prompt_key", lambda recipe: "the same")
+    (tmp_path / "a.txt").write_text("a red mug\nA red mug!\n")
+    with pytest.raises(ValueError, match=r"a\.txt line 2: a-red-mug-.* would be two jobs"):
+        read_jobs(tmp_path / "a.txt", BASE)
+
+
+@pytest.mark.parametrize("line", ["3", '{"folder": "mug"}', '{"folder": "mug", "rec'])
+def test_a_damaged_plan_is_told_with_its_line(line, tmp_path) -> None:
+    (tmp_path / "jobs.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"jobs\.jsonl line 1 is no job"):
+        read_plan(tmp_path)

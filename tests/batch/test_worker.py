@@ -143,3 +143,18 @@ def test_a_seed_that_lies_in_the_archive_is_not_made_again(base, tmp_path) -> No
     archive(found, tmp_path)
     assert sorted(each.job.place(tmp_path).parent.name == "archive" for each in found) == [False, True]
     assert all(len(runs.events(runs.run_folder(each.job.place(tmp_path)), "begin")) == 1 for each in found)
+
+
+def test_what_may_be_the_machines_fault_ends_the_worker_and_not_the_job(base, tmp_path, monkeypatch) -> None:
+    (only,), claims = begun(tmp_path, [base], retries=1)
+
+    def sick(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "loaded", sick)
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            work(tmp_path, "a", threading.Event(), retries=1)
+    claims.bury("a", "by what it said")
+    work(tmp_path, "b", threading.Event(), retries=1)
+    assert claims.results("done")[only.name]["deaths"] == 1

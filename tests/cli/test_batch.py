@@ -64,3 +64,15 @@ def test_workers_share_the_cores_and_have_a_card_each() -> None:
     assert {each["OMP_NUM_THREADS"] for each in given} == {"2"}
     assert "CUDA_VISIBLE_DEVICES" not in environments(1, 8, [], {})[0]
     assert environments(2, 8, [], {"OMP_NUM_THREADS": "7"})[0]["OMP_NUM_THREADS"] == "7"
+
+
+def test_lines_that_were_taken_out_are_not_made_and_do_not_count(call, settings) -> None:
+    Path("p.txt").write_text("a red dragn\n")
+    assert call("batch", "p.txt", "--out", "b", *settings).exit_code == 1
+    (failed,) = Path("b/claims/failed").iterdir()
+    failed.rename(f"b/claims/todo/{failed.name}.0")
+    Path("p.txt").write_text("a red mug\n")
+    second = call("batch", "p.txt", "--out", "b", "--workers", "1", *settings)
+    assert second.exit_code == 0, second.output
+    assert "1 of 1 done, 0 failed" in second.stdout
+    assert "a red dragn" in Path("b/index.html").read_text()
