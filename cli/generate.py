@@ -131,12 +131,12 @@ def generate(
         generate_several(plans, prior_of(plans[0].recipe, vram), checkpoint_every, cache_folder())
         return
     plan = check(wanted, output, force=force)
+    model = None if vram is None else prior_of(plan.recipe, vram)
     if dry_run:
         tell(plan)
         return
     from splatdream import session
 
-    model = None if vram is None else prior_of(plan.recipe, vram)
     say = stdout().print
     work = session.start(
         plan.recipe, plan.output, prior=model, checkpoint_every=checkpoint_every, say=say, cache=cache_folder()

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def hub(endpoint: str, offline: bool) -> Finding:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_SECONDS).close()
     except urllib.error.HTTPError:
         pass  # an answer
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Finding("hub", "note", f"{endpoint} cannot be reached ({reason}); the built-in prior needs none", facts)
     seconds = time.perf_counter() - begun

@@ -54,6 +54,7 @@ def test_a_hub_that_refuses_is_reached_and_one_that_is_silent_is_not() -> None:
     assert not silent.facts["reachable"]
     assert "cannot be reached" in silent.text
     assert "offline" in doctor.hub(endpoint, offline=True).text
+    assert "cannot be reached" in doctor.hub("http://127.0.0.1:80a", offline=False).text
 
 
 def test_extras_are_those_of_the_package_without_the_developers(monkeypatch) -> None:

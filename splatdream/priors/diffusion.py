@@ -27,6 +27,8 @@ from splatdream.priors.portions import Portions, encoded
 from splatdream.priors.view_words import NAMED, ViewWords
 from splatdream.schedule import Kind, Prediction, Schedule
 
+KEPT = 64
+"""Texts of prompts that are kept at once, each with a word for a view."""
 Keep = Callable[[list[str], Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 """Answers a question, whose every circumstance but the weights is listed, by computing or from a cache."""
 
@@ -134,6 +136,9 @@ class DiffusionPrior:
         """One row of the prompt with each word for a view, and of the negative prompt; they are kept."""
         lacking = [word for word in words if (prompt, word) not in self._texts]
         if lacking or negative_prompt not in self._negatives:
+            if len(self._texts) > KEPT:  # of a batch's prompts each is asked about for a while and never again
+                self._texts, self._negatives = {}, {}
+                lacking = list(words)
             self.check(prompt)
             self._texts |= {(prompt, word): self.embed(self.worded(prompt, word)) for word in lacking}
             self._negatives[negative_prompt] = self.embed(self.fitted(negative_prompt, ""), negative=True)

@@ -7,6 +7,7 @@ from tiny import tiny_prior_folder
 
 from splatdream.cameras import orbit
 from splatdream.guidance import guided
+from splatdream.priors import diffusion
 from splatdream.priors.diffusion import DiffusionPrior
 from splatdream.priors.view_words import NoWords
 from splatdream.schedule import ddim_step
@@ -116,3 +117,13 @@ def test_a_folder_that_is_no_prior_is_named(tmp_path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(ValueError, match=r"FluxPipeline, which cannot serve as a prior: .* choose one of StableDiff"):
         DiffusionPrior.load(tmp_path)
+
+
+def test_texts_of_prompts_that_came_and_went_are_not_kept_for_ever(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(diffusion, "KEPT", 3)
+    prior = DiffusionPrior.load(tiny_prior_folder(tmp_path / "tiny"))
+    first = prior.condition("a red mug", "", orbit(2, 32)).cond.tokens
+    for prompt in ("a ball", "a red ball", "a blue mug", "a blue ball"):
+        prior.condition(prompt, "", orbit(2, 32))
+    assert len(prior._texts) <= 5
+    assert torch.equal(prior.condition("a red mug", "", orbit(2, 32)).cond.tokens, first)
