@@ -101,8 +101,9 @@ def run_ray(
                     if isinstance(getattr(error, "cause", None), Hopeless):
                         raise Hopeless(str(error.cause)) from error
                     why = " ".join(str(error).split())[:300]
+                    erred = isinstance(error, ray.exceptions.RayTaskError)
                 held, now = claims.bury(name, f"by Ray's account: {why}"), len(claims.jobs("done"))
-                killed = held and not isinstance(error, ray.exceptions.RayTaskError)
+                killed = held and not erred
                 fruitless, done = (0, now) if killed or now > done else (fruitless + 1, done)
                 if fruitless >= FRUITLESS * count:
                     raise Hopeless(f"workers die and nothing is done: {why}")
