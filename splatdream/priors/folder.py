@@ -109,9 +109,15 @@ class Folder:
                 raise ValueError(f"{self.path / part}: the weight {name} is not finite; {REFETCH}")
 
     def tokenizer(self, part: str) -> Any:
-        cls = getattr(transformers, (self.index.get(part) or [None, ""])[-1] or "", transformers.AutoTokenizer)
+        """A tokenizer of transformers' own. ValueError for any other class, or where its files are none."""
+        name = (self.index.get(part) or [None])[-1]
+        cls = getattr(transformers, str(name), None)
+        if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedTokenizerBase)):
+            raise ValueError(
+                f"{self.path}: the {part} must be a tokenizer of transformers, not {name}; a folder's code is never run"
+            )
         try:
-            return cls.from_pretrained(self.path / part, local_files_only=True)
+            return cls.from_pretrained(self.path / part, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a tokenizer's many readers raise for files that are not there
             raise ValueError(f"{self.path / part} holds no tokenizer ({first_line(error)}); {REFETCH}") from error
 

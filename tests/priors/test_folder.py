@@ -66,6 +66,22 @@ def index(path: Path, **changes) -> None:
     (path / "model_index.json").write_text(json.dumps(table | changes))
 
 
+def own_tokenizer(path: Path) -> None:
+    """A class that transformers does not have, which its AutoTokenizer would look for in the folder's own code."""
+    index(path, tokenizer=["my_tok", "MyTok"])
+    config = json.loads((path / "tokenizer" / "tokenizer_config.json").read_text())
+    config |= {"auto_map": {"AutoTokenizer": ["my_tok.MyTok", None]}, "tokenizer_class": "MyTok"}
+    (path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    (path / "tokenizer" / "my_tok.py").write_text("raise SystemExit('the code of the folder was run')")
+
+
+def network_for_tokenizer(path: Path) -> None:
+    """A network, whose weights transformers would unpickle."""
+    index(path, tokenizer=["transformers", "CLIPTextModel"])
+    shutil.copy(path / "text_encoder" / "config.json", path / "tokenizer" / "config.json")
+    (path / "tokenizer" / "pytorch_model.bin").write_bytes(b"pickled")
+
+
 FAULTS = {
     "missing weights": (lose, r"unet lacks conv_out\.bias"),
     "unknown weights": (gain, r"unet has, and should not, stranger"),
@@ -74,6 +90,8 @@ FAULTS = {
     "half a file": (truncate, r"unet is no UNet2DConditionModel: .*; fetch or copy the folder again"),
     "pickled weights": (pickle, r"unet has no \.safetensors; weights in other files could run code"),
     "no tokenizer": (silence, r"tokenizer holds no tokenizer"),
+    "a tokenizer's own code": (own_tokenizer, r"the tokenizer must be a tokenizer of transformers, not MyTok; code"),
+    "a network for a tokenizer": (network_for_tokenizer, r"must be a tokenizer of transformers, not CLIPTextModel"),
     "no config": (lambda path: (path / "vae" / "config.json").unlink(), r"vae/config\.json is missing"),
     "no schedule": (lambda path: shutil.rmtree(path / "scheduler"), r"scheduler/scheduler_config\.json is missing"),
     "another network": (
@@ -90,7 +108,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_folder_is_refused_in_one_sentence(folder, fault) -> None:
+def test_a_broken_folder_is_refused_in_one_sentence(folder, fault, monkeypatch) -> None:
+    monkeypatch.setattr("torch.load", lambda *arguments, **options: pytest.fail("something was unpickled"))
+    monkeypatch.setattr("builtins.input", lambda *arguments: pytest.fail("something was asked"))
     break_it, message = FAULTS[fault]
     break_it(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
