@@ -59,9 +59,10 @@ class LoRAStudent:
         if embedding.cameras is not None:
             seen = torch.cat([seen, embedding.cameras], dim=1)
         told = self._family.told(embedding) | {"class_labels": seen}
-        value = functional_call(self._unet, weights, (latents, timesteps), told).sample
+        x = latents.to(self._unet.dtype)
+        value = functional_call(self._unet, weights, (x, timesteps), told).sample
         alpha, sigma = self._family.schedule.at(timesteps, latents)
-        return Prediction(self._family.kind, value, latents, alpha, sigma)
+        return Prediction(self._family.kind, value.to(latents.dtype), latents, alpha, sigma)
 
 
 class _CameraEmbedding(nn.Module):
@@ -75,4 +76,6 @@ class _CameraEmbedding(nn.Module):
 
     def forward(self, seen: Float[Tensor, "B _"]) -> Float[Tensor, "B width"]:
         own = self.last(silu(self.first(seen[:, :16].to(self.first.weight))))
-        return own if self.frozen is None else own + self.frozen(seen[:, 16:])
+        if self.frozen is None:
+            return own
+        return own + self.frozen(seen[:, 16:].to(next(self.frozen.parameters()).dtype))

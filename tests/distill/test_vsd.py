@@ -185,6 +185,27 @@ def test_a_fresh_student_predicts_what_the_prior_predicts_bit_for_bit(prior) -> 
     assert len([name for name in firsts if "lora_A" in name]) == 2 * 4 * len(prior.unet.attn_processors) // 2
 
 
+def test_a_student_of_a_prior_in_half_precision_learns_in_full(prior, tmp_path) -> None:
+    cameras = prior.unet.config.class_embed_type is not None
+    half = DiffusionPrior.load(tiny_prior_folder(tmp_path, cameras=cameras), dtype=torch.bfloat16)
+    view, student = view_of(half, [10, 500, 990]), half.student(4)
+    weights = student.init(seeded())
+    with torch.no_grad():
+        answer = student.predict(weights, view.noise, view.timesteps, view.condition.cond, view.cameras).value
+    assert torch.equal(answer, half.predict(view.noise, view.timesteps, view.condition.cond).value)
+    assert {answer.dtype} == {value.dtype for value in weights_of(lessons(half, view, 1)).values()} == {torch.float32}
+
+    def slope(prior: DiffusionPrior) -> torch.Tensor:
+        weights = {name: value.requires_grad_() for name, value in prior.student(4).init(seeded()).items()}
+        student_loss(prior.student(4), weights, view_of(prior, [10, 500, 990]), prior, seeded()).backward()
+        return torch.cat([value.grad.flatten() for value in weights.values() if value.grad is not None])
+
+    # bfloat16 keeps 8 bits of every layer's answer.
+    assert torch.cosine_similarity(slope(half), slope(prior), dim=0) > 0.98
+    gradient, _ = asked(VSD(), view, half)
+    assert gradient.isfinite().all()
+
+
 def test_the_prior_stays_untouched_by_its_student(prior) -> None:
     view = view_of(prior, [200, 800])
     before = prior.predict(view.noise, view.timesteps, view.condition.cond).value
