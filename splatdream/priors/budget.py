@@ -27,8 +27,9 @@ def keep_within(prior: Any, gigabytes: float) -> str:
     views = max(int(room // each) // group, 1) * group
     prior.portions.views = views
     if prior.device.type == "cuda":
-        total = torch.cuda.get_device_properties(prior.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1e9 * gigabytes / total, 1.0), prior.device)
+        index = torch.cuda.current_device() if prior.device.index is None else prior.device.index
+        total = torch.cuda.get_device_properties(index).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1e9 * gigabytes / total, 1.0), index)
     tight = " (that may be too little)" if room < each * group else ""
     return (
         f"within {gigabytes:g} GB: weights {weights / 1e9:.1f} GB, {each / 1e9:.1f} GB for the gradient of a view, "

@@ -1,5 +1,7 @@
 """A plan for a memory: what is counted is what autograd keeps, and more memory never means fewer views."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from families import FAMILIES
@@ -40,3 +42,18 @@ def test_views_at_once_follow_the_memory(prior) -> None:
     assert "so 1 at once (that may be too little)" in keep_within(prior, 0.5)
     with pytest.raises(ValueError, match="above 0"):
         keep_within(prior, 0.0)
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 2), ("cuda:1", 1)])
+def test_a_gpu_without_a_number_is_the_current_one(prior, device, index, monkeypatch) -> None:
+    held = {}
+
+    def hold(fraction, device) -> None:
+        held[torch.cuda._utils._get_device_index(device)] = fraction  # torch's own, which refuses "cuda"
+
+    monkeypatch.setattr(prior, "device", torch.device(device))
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(total_memory=8e9))
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", hold)
+    keep_within(prior, 2.0)
+    assert held == {index: 0.25}
