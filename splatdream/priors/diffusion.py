@@ -104,8 +104,12 @@ class DiffusionPrior:
         self.portions.group = views
 
     def use_encoder(self, vae: Any) -> None:
-        """Takes another autoencoder of the same latents, such as a tiny one."""
+        """Takes another autoencoder in place of its own, such as a tiny one. ValueError for one of other latents."""
+        theirs, ours = vae.config.latent_channels, self.unet.config.in_channels
+        if theirs != ours:
+            raise ValueError(f"the autoencoder makes latents of {theirs} channels, and the network reads {ours}")
         self.vae = vae.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
+        self.family.pipeline.vae = self.vae  # the one before goes
         blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
         self.factor = 2 ** (len(blocks) - 1)
         self.image_size = self.unet.config.sample_size * self.factor

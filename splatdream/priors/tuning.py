@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderTiny
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from splatdream.priors.folder import Folder, first_line
 from splatdream.priors.models import Wanted
@@ -43,12 +43,28 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
         raise ValueError(f"{path} is no .safetensors; weights in other files could run code and are never opened")
     try:
         pipeline.load_lora_weights(str(folder), use_safetensors=True, local_files_only=True, **where)
-        if not pipeline.get_list_adapters():
-            raise ValueError("none of its weights belongs there")
-        pipeline.fuse_lora(lora_scale=scale)
+        given, placed = given_by(path), placed_in(pipeline)
+        if placed != given:
+            raise ValueError(f"of its {given} weights {placed} belong there")
+        pipeline.fuse_lora(lora_scale=scale, safe_fusing=True)  # refuses what is not finite
         pipeline.unload_lora_weights()
     except Exception as error:  # peft's and diffusers' errors for what does not fit are of many kinds
         raise ValueError(f"the LoRA {path} does not fit a {model}: {first_line(error)}") from error
+
+
+def given_by(path: Path) -> int:
+    """How many matrices a LoRA brings; its scales (alpha) are none."""
+    names = set()
+    for file in [path] if path.is_file() else path.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            names |= {name for name in weights.keys() if not name.endswith(".alpha")}  # noqa: SIM118 - no dict
+    return len(names)
+
+
+def placed_in(pipeline: Any) -> int:
+    """How many matrices of a LoRA the pipeline's networks hold."""
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    return sum(".lora_" in name for network in networks for name, _ in network.named_parameters())
 
 
 def learn_words(pipeline: Any, path: Path, token: str) -> None:
@@ -62,8 +78,13 @@ def learn_words(pipeline: Any, path: Path, token: str) -> None:
         tables = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {first_line(error)}") from error
-    for part, (name, table) in by_encoder(pipeline, tables).items():
+    taught = by_encoder(pipeline, tables)
+    if not taught:
+        raise ValueError(f"{path} holds no word for a {model}")
+    for part, (name, table) in taught.items():
         word = token or name
+        if not table.numel() or not bool(table.isfinite().all()):
+            raise ValueError(f"the word in {path} has no meaning: its vectors are none, or not finite")
         if word in ("", "emb_params"):
             raise ValueError(f"{path} does not say which word it teaches; write ;words={path}:<my-word>")
         encoder, tokenizer = part
@@ -86,8 +107,4 @@ def take_encoder(prior: Any, path: Path) -> None:
     """Puts a tiny autoencoder (TAESD and its like) in the place of the prior's own: less memory, coarser gradients."""
     if not path.is_dir():
         raise FileNotFoundError(f"there is no encoder {path}; give the folder of an AutoencoderTiny")
-    tiny = Folder(path, prior.vae.dtype).load("", AutoencoderTiny)
-    theirs, ours = tiny.config.latent_channels, prior.unet.config.in_channels
-    if theirs != ours:
-        raise ValueError(f"the encoder in {path} makes latents of {theirs} channels, and the prior reads {ours}")
-    prior.use_encoder(tiny.to(prior.device))
+    prior.use_encoder(Folder(path, prior.vae.dtype).load("", AutoencoderTiny))

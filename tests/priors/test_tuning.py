@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from families import sana_folder, sd_folder, sdxl_folder
 from peft import LoraConfig, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import WIDTH, tiny_autoencoder
 
 from splatdream.cameras import orbit
@@ -74,6 +74,19 @@ def test_a_lora_of_another_architecture_is_refused(lora, folder, tmp_path) -> No
         load_prior(f"{folder};lora={tmp_path / 'style.bin'}", "a red mug")
 
 
+def test_a_lora_that_hardly_fits_is_refused(folder, lora, tmp_path) -> None:
+    weights = load_file(lora)
+    strange = {
+        key if k < 2 else key.replace("unet.", "unet.other."): value for k, (key, value) in enumerate(weights.items())
+    }
+    save_file(strange, tmp_path / "strange.safetensors")
+    with pytest.raises(ValueError, match=r"does not fit a StableDiffusionPipeline: of its \d+ weights 2 belong there"):
+        load_prior(f"{folder};lora={tmp_path / 'strange.safetensors'}", "a red mug")
+    save_file({key: value * torch.nan for key, value in weights.items()}, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match=r"does not fit a StableDiffusionPipeline: NaNs detected"):
+        load_prior(f"{folder};lora={tmp_path / 'nan.safetensors'}", "a red mug")
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_new_word_means_what_the_stock_pipeline_takes_it_to_mean(folder, tmp_path, rows) -> None:
     file = tmp_path / "cat.safetensors"
@@ -105,6 +118,13 @@ def test_new_words_that_do_not_fit_are_refused(folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="does not say which word it teaches"):
         tune(prior, Wanted("x", words=((str(nameless), ""),)))
     tune(prior, Wanted("x", words=((str(nameless), "<cat>"),)))
+    empty, broken = tmp_path / "empty.safetensors", tmp_path / "broken.safetensors"
+    save_file({}, empty)
+    save_file({"<dog>": torch.full((1, WIDTH), torch.nan)}, broken)
+    with pytest.raises(ValueError, match=r"empty\.safetensors holds no word for a StableDiffusionPipeline"):
+        tune(prior, Wanted("x", words=((str(empty), "<dog>"),)))
+    with pytest.raises(ValueError, match=r"the word in .*broken\.safetensors has no meaning"):
+        tune(prior, Wanted("x", words=((str(broken), ""),)))
     with pytest.raises(ValueError, match="a SanaPipeline cannot be taught new words"):
         tune(DiffusionPrior.load(sana_folder(tmp_path / "sana")), Wanted("x", words=((str(wide), ""),)))
 
@@ -112,6 +132,7 @@ def test_new_words_that_do_not_fit_are_refused(folder, tmp_path) -> None:
 def test_a_tiny_encoder_takes_the_place_of_the_priors_own(folder, tmp_path) -> None:
     tiny_autoencoder().save_pretrained(tmp_path / "taesd")
     prior = load_prior(f"{folder};encoder={tmp_path / 'taesd'}", "a red mug")
+    assert prior.family.pipeline.vae is prior.vae  # nothing holds the other one any more
     images = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     latents = prior.encode(images)
     expected = prior.vae.encode(images.permute(0, 3, 1, 2) * 2 - 1).latents * prior.vae.config.scaling_factor
@@ -124,5 +145,5 @@ def test_a_tiny_encoder_takes_the_place_of_the_priors_own(folder, tmp_path) -> N
     AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), latent_channels=16
     ).save_pretrained(tmp_path / "taesd3")  # fmt: skip
-    with pytest.raises(ValueError, match="makes latents of 16 channels, and the prior reads 4"):
+    with pytest.raises(ValueError, match="makes latents of 16 channels, and the network reads 4"):
         load_prior(f"{folder};encoder={tmp_path / 'taesd3'}", "a red mug")
