@@ -7,16 +7,27 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splatdream.priors.folder import first_line
 from splatdream.schedule import Kind, Schedule, per_sample
 
 
 def discrete(config: dict[str, Any]) -> tuple[Kind, Schedule]:
-    """Of a scheduler that steps through betas, whatever its sampler."""
-    known = {key: value for key, value in config.items() if not key.startswith("_") and key in _DISCRETE}
-    scheduler: Any = DDIMScheduler(**known)
+    """Of a scheduler that steps through betas, whatever its sampler. ValueError for one of another kind."""
+    kind = config.get("prediction_type", "epsilon")
+    if ("beta_start" not in config and not config.get("trained_betas")) or kind not in _KINDS:
+        raise ValueError(
+            f"its scheduler ({config.get('_class_name')}, {kind}) is none that steps through betas towards "
+            f"{' or '.join(_KINDS)}: this network cannot be asked with it"
+        )
+    known = {key: value for key, value in config.items() if key in _DISCRETE}
+    try:
+        scheduler: Any = DDIMScheduler(**known)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"its scheduler's betas cannot be made: {first_line(error)}") from error
     return scheduler.config.prediction_type, Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
 
 
+_KINDS = ("epsilon", "v_prediction", "sample")
 _DISCRETE = (
     "num_train_timesteps",
     "beta_start",
@@ -31,11 +42,16 @@ _DISCRETE = (
 def flow(config: dict[str, Any]) -> tuple[Kind, Schedule]:
     """Of a scheduler of a straight path, shifted towards noise (Esser et al. 2024, eq. 23).
 
-    ValueError where the shift is made for each size of picture.
+    ValueError where the shift is made for each size of picture, and for a scheduler of another kind.
     """
     if config.get("use_dynamic_shifting"):
         raise ValueError("its scheduler shifts the noise with the picture's size, which this prior cannot follow")
-    T, shift = config.get("num_train_timesteps", 1000), config.get("flow_shift", config.get("shift", 1.0))
+    T, shift = config.get("num_train_timesteps", 1000), config.get("flow_shift", config.get("shift"))
+    if shift is None or not config.get("use_flow_sigmas", True):
+        raise ValueError(
+            f"its scheduler ({config.get('_class_name')}) is none of a straight path (flow), with a shift: this "
+            "network cannot be asked with it"
+        )
     s = torch.arange(1, T + 1, dtype=torch.float64) / T
     return "flow", Schedule.from_flow(shift * s / (1.0 + (shift - 1.0) * s))
 

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import sd_folder
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+)
+from families import sana_folder, sd3_folder, sd_folder
 from safetensors.torch import load_file, save_file
 
 from splatdream.cameras import orbit
 from splatdream.priors.diffusion import DiffusionPrior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+from splatdream.priors.noise import flow
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +92,28 @@ def network_for_tokenizer(path: Path) -> None:
 
 FAULTS = {
     "missing weights": (lose, r"unet lacks conv_out\.bias"),
+def schedule(path: Path, scheduler, **changes) -> None:
+    scheduler.save_pretrained(path / "scheduler")
+    config = json.loads((path / "scheduler" / "scheduler_config.json").read_text())
+    (path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | changes))
+
+
+def widen(path: Path) -> None:
+    """As a network that paints into pictures: it is also told a masked picture and the mask."""
+    unet = UNet2DConditionModel.from_config(path / "unet", in_channels=9)
+    unet.save_pretrained(path / "unet")
+
+
     "unknown weights": (gain, r"unet has, and should not, stranger"),
     "weights of another shape": (reshape, r"unet .*conv_out\.bias"),
     "NaN": (poison, r"vae: the weight encoder\.conv_in\.bias is not finite"),
     "half a file": (truncate, r"unet is no UNet2DConditionModel: .*; fetch or copy the folder again"),
     "pickled weights": (pickle, r"unet has no \.safetensors; weights in other files could run code"),
     "no tokenizer": (silence, r"tokenizer holds no tokenizer"),
-    "a tokenizer's own code": (own_tokenizer, r"the tokenizer must be a tokenizer of transformers, not MyTok; code"),
+    "a tokenizer's own code": (
+        own_tokenizer,
+        r"the tokenizer must be a tokenizer of transformers, not MyTok; a folder",
+    ),
     "a network for a tokenizer": (network_for_tokenizer, r"must be a tokenizer of transformers, not CLIPTextModel"),
     "no config": (lambda path: (path / "vae" / "config.json").unlink(), r"vae/config\.json is missing"),
     "no schedule": (lambda path: shutil.rmtree(path / "scheduler"), r"scheduler/scheduler_config\.json is missing"),
@@ -104,6 +127,23 @@ FAULTS = {
     ),
     "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
     "index of nothing": (lambda path: (path / "model_index.json").write_text("{}"), "names no pipeline"),
+    "noise of another kind": (
+        lambda path: schedule(path, EDMDPMSolverMultistepScheduler()),
+        r"its scheduler \(EDMDPMSolverMultistepScheduler, epsilon\) is none that steps through betas",
+    ),
+    "a straight path for betas": (
+        lambda path: schedule(path, FlowMatchEulerDiscreteScheduler()),
+        r"its scheduler \(FlowMatchEulerDiscreteScheduler, epsilon\) is none that steps through betas",
+    ),
+    "an answer of another kind": (
+        lambda path: schedule(path, DPMSolverMultistepScheduler(), prediction_type="flow_prediction"),
+        r"DPMSolverMultistepScheduler, flow_prediction\) is none that steps through betas towards epsilon or",
+    ),
+    "betas that nobody knows": (
+        lambda path: schedule(path, DDIMScheduler(), beta_schedule="odd"),
+        r"its scheduler's betas cannot be made: odd is not implemented",
+    ),
+    "a network that paints into pictures": (widen, r"makes latents of 4 channels, and the network reads 9"),
 }
 
 
@@ -120,6 +160,22 @@ def test_a_broken_folder_is_refused_in_one_sentence(folder, fault, monkeypatch) 
 
 def test_copies_in_half_precision_are_read_where_there_is_nothing_else_or_they_are_asked_for(folder) -> None:
     full = DiffusionPrior.load(folder)
+@pytest.mark.parametrize("scheduler", [DDIMScheduler(), DPMSolverMultistepScheduler()])
+def test_a_flow_model_with_noise_of_another_kind_is_refused(scheduler, tmp_path) -> None:
+    schedule(sd3_folder(tmp_path), scheduler)
+    with pytest.raises(ValueError, match=rf"its scheduler \({type(scheduler).__name__}\) is none of a straight path"):
+        DiffusionPrior.load(tmp_path)
+
+
+def test_the_shift_of_a_solver_of_flows_is_read() -> None:
+    solver = dict(
+        DPMSolverMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction").config
+    )
+    (kind, schedule), (_, same) = flow(solver), flow(dict(FlowMatchEulerDiscreteScheduler(shift=3.0).config))
+    assert kind == "flow"
+    assert torch.equal(schedule.sigmas, same.sigmas)
+
+
     half = {name: value.half() for name, value in load_file(folder / "unet" / WEIGHTS).items()}
     save_file({name: 2 * value for name, value in half.items()}, folder / "unet" / WEIGHTS.replace(".s", ".fp16.s"))
     bias = "conv_out.bias"
