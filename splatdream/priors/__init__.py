@@ -42,10 +42,11 @@ def load_prior(
 
 
 def precision(folder: Path, device: str) -> "torch.dtype":
-    """Half for large models on a GPU: bfloat16 where it has that, since float16 overflows more easily."""
+    """Half for large models on a GPU: bfloat16 where it computes in that, since float16 overflows more easily."""
     import torch
 
     weights = [path for part in ("unet", "transformer") for path in (folder / part).glob("*.safetensors")]
     if not device.startswith("cuda") or sum(path.stat().st_size for path in weights) < SMALL:
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    with torch.cuda.device(device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

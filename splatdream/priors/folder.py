@@ -63,16 +63,18 @@ class Folder:
             raise ValueError(f"{self.path}: the {part} of a {kind} must be {' or '.join(allowed)}, not {name}")
         return name
 
-    def model(self, part: str, *classes: Any) -> Any:
-        """A frozen network, one of these classes of diffusers or transformers."""
+    def model(self, part: str, *classes: Any, wide: torch.dtype | None = None) -> Any:
+        """A frozen network, one of these classes of diffusers or transformers; `wide` as in `load`."""
         name = self.class_name(part, *(each.__name__ for each in classes))
-        return self.load(part, next(each for each in classes if each.__name__ == name))
+        return self.load(part, next(each for each in classes if each.__name__ == name), wide=wide)
 
-    def load(self, part: str, cls: Any) -> Any:
-        """A frozen network of this class. ValueError, in a sentence, for anything that is wrong with its files."""
+    def load(self, part: str, cls: Any, *, wide: torch.dtype | None = None) -> Any:
+        """A frozen network of this class; where float16 is asked for, in `wide`, if it overflows in that.
+
+        ValueError, in a sentence, for anything that is wrong with its files.
+        """
         self.config(part)
-        # In float16 an autoencoder overflows.
-        dtype = torch.float32 if part == "vae" and self.dtype == torch.float16 else self.dtype
+        dtype = wide if wide and self.dtype == torch.float16 else self.dtype
         options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
         options |= {"dtype": dtype, "variant": self.variant(part)}
         try:

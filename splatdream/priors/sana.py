@@ -8,6 +8,7 @@ encoder (Gemma, 5 GB) is needed for a moment only. Z-Image has 6 billion weights
 from inspect import signature
 from typing import Any
 
+import torch
 from diffusers import AutoencoderDC, AutoencoderTiny, SanaPipeline, SanaTransformer2DModel
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,9 +28,9 @@ class Sana:
     def __init__(self, folder: Folder) -> None:
         self.network: Any = folder.model("transformer", SanaTransformer2DModel)
         self.pipeline: Any = SanaPipeline(
-            vae=folder.model("vae", AutoencoderDC, AutoencoderTiny),  # type: ignore[arg-type]
+            vae=folder.model("vae", AutoencoderDC, AutoencoderTiny, wide=torch.float32),  # type: ignore[arg-type]
             transformer=self.network,
-            text_encoder=folder.model("text_encoder", Gemma2Model),
+            text_encoder=folder.model("text_encoder", Gemma2Model, wide=torch.bfloat16),
             tokenizer=folder.tokenizer("tokenizer"),
             scheduler=None,  # type: ignore[arg-type] - nothing is sampled here
         )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,7 +20,7 @@ class StableDiffusion:
     def __init__(self, folder: Folder, network: Any = None) -> None:
         self.network: Any = network or folder.model("unet", UNet2DConditionModel)
         self.pipeline: Any = StableDiffusionPipeline(
-            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny),
+            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             unet=self.network,
             text_encoder=folder.model("text_encoder", CLIPTextModel),
             tokenizer=folder.tokenizer("tokenizer"),

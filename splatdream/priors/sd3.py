@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, StableDiffusion3Pipeline
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,12 +22,13 @@ class StableDiffusion3:
     def __init__(self, folder: Folder) -> None:
         self.network: Any = folder.model("transformer", SD3Transformer2DModel)
         spells = folder.holds("text_encoder_3")
+        t5: Any = folder.model("text_encoder_3", T5EncoderModel, wide=torch.bfloat16) if spells else None
         self.pipeline: Any = StableDiffusion3Pipeline(
-            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny),
+            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             transformer=self.network,
             text_encoder=folder.model("text_encoder", CLIPTextModelWithProjection),
             text_encoder_2=folder.model("text_encoder_2", CLIPTextModelWithProjection),
-            text_encoder_3=folder.model("text_encoder_3", T5EncoderModel) if spells else None,  # type: ignore[arg-type]
+            text_encoder_3=t5,
             tokenizer=folder.tokenizer("tokenizer"),
             tokenizer_2=folder.tokenizer("tokenizer_2"),
             tokenizer_3=folder.tokenizer("tokenizer_3") if spells else None,  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ class StableDiffusionXL:
     def __init__(self, folder: Folder) -> None:
         self.network: Any = folder.model("unet", UNet2DConditionModel)
         self.pipeline: Any = StableDiffusionXLPipeline(
-            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny),
+            vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             unet=self.network,
             text_encoder=folder.model("text_encoder", CLIPTextModel),
             text_encoder_2=folder.model("text_encoder_2", CLIPTextModelWithProjection),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from families import sana_folder, sd3_folder, sd_folder
 from safetensors.torch import load_file, save_file
 
 from splatdream.cameras import orbit
+from splatdream.priors import precision
 from splatdream.priors.diffusion import DiffusionPrior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -199,6 +201,24 @@ def test_half_precision_answers_in_the_precision_of_the_question(folder) -> None
     condition = whole.condition("a red mug", "", orbit(2, 32))
     exact = whole.predict(latents, torch.tensor([10, 900]), condition.cond)
     torch.testing.assert_close(answer.value, exact.value, atol=0.05, rtol=0.05)  # bfloat16 keeps 8 bits
+
+
+def test_what_overflows_in_float16_is_never_in_it(tmp_path) -> None:
+    t5 = DiffusionPrior.load(sd3_folder(tmp_path / "sd3"), dtype=torch.float16).family.pipeline
+    assert {part.dtype for part in (t5.transformer, t5.text_encoder, t5.text_encoder_2)} == {torch.float16}
+    assert (t5.vae.dtype, t5.text_encoder_3.dtype) == (torch.float32, torch.bfloat16)
+    gemma = DiffusionPrior.load(sana_folder(tmp_path / "sana"), dtype=torch.float16).family.pipeline
+    assert (gemma.vae.dtype, gemma.text_encoder.dtype) == (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(("computes", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_bfloat16_is_taken_where_the_gpu_computes_in_it(whole, computes, dtype, monkeypatch) -> None:
+    monkeypatch.setattr("splatdream.priors.SMALL", 0)
+    monkeypatch.setattr("torch.cuda.device", lambda device: nullcontext())
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation or computes
+    )
+    assert precision(whole, "cuda:1") == dtype
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", ", ."])
