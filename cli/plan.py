@@ -19,7 +19,7 @@ import typer
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
 from splatdream.export import output_suffix
-from splatdream.priors.hub import Offer, fetch, offer, offer_of
+from splatdream.priors.hub import Offer, Unavailable, fetch, offer, offer_of
 from splatdream.priors.models import NotHere, Wanted
 from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
 from splatdream.recipe import Recipe, modern, preset
@@ -196,7 +196,11 @@ def find_prior(recipe: Recipe) -> Path:
         stderr().print(sentence(unknown))
         return offered(found, "knows all words", unknown)
     except NotHere as absent:
-        return offered(offer_of(name), "is not here yet", absent)
+        try:
+            found = offer_of(name)
+        except Unavailable as unavailable:
+            raise Unavailable(f"{absent}; {unavailable}") from unavailable
+        return offered(found, "is not here yet", absent)
 
 
 def offered(found: Offer, why: str, otherwise: Exception) -> Path:

@@ -14,12 +14,14 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from splatdream.priors.models import HALVES
+
 REFETCH = "fetch or copy the folder again"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Weights come in `dtype`; copies in half precision (`*.fp16.safetensors`) serve where that is asked for."""
+    """Weights come in `dtype`; copies in half precision (`*.fp16.safetensors`) serve where such is asked for."""
 
     path: Path
     dtype: torch.dtype
@@ -48,9 +50,12 @@ class Folder:
 
     def json(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}); {REFETCH}") from error
+        if not isinstance(table, dict):
+            raise ValueError(f"{path} is no table of JSON; {REFETCH}")
+        return table
 
     def scheduler(self) -> dict[str, Any]:
         return self.config("scheduler", "scheduler_config.json")
@@ -85,14 +90,16 @@ class Folder:
         return model.requires_grad_(False).eval()
 
     def variant(self, part: str) -> str | None:
-        """ "fp16" where the copy in half precision shall be read. FileNotFoundError where nothing can be."""
+        """ "fp16" or "bf16" where that copy in half precision shall be read. FileNotFoundError where nothing can be."""
         weights = [path.name for path in (self.path / part).glob("*.safetensors*")]
-        halves = [name for name in weights if ".fp16" in name]
         if not weights:
             raise FileNotFoundError(
                 f"{self.path / part} has no .safetensors; weights in other files could run code and are never opened"
             )
-        return "fp16" if halves and (self.dtype != torch.float32 or len(halves) == len(weights)) else None
+        plain = any(not any(f".{half}" in name for half in HALVES) for name in weights)
+        if plain and self.dtype == torch.float32:
+            return None
+        return next((half for half in HALVES if any(f".{half}" in name for name in weights)), None)
 
     def check(self, part: str, model: torch.nn.Module, info: dict[str, Any]) -> None:
         """ValueError for weights that are missing, unknown, of another shape or not finite."""

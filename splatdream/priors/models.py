@@ -51,15 +51,21 @@ MODELS = {
 }
 MULTI_VIEW = "builtin-mv"
 """The shipped prior in the mode that sees a group of views at once."""
-ADDRESS = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+(/[\w.-]+)*)?")
-WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(\.fp16)?(-\d+-of-\d+)?\.safetensors(\.index(\.fp16)?\.json)?")
+ADDRESS = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*(/\w[\w.-]*)*)?")
+WEIGHTS = re.compile(
+    r"(model|diffusion_pytorch_model)(\.fp16|\.bf16)?(-\d+-of-\d+)?\.safetensors(\.index(\.fp16|\.bf16)?\.json)?"
+)
+HALVES = ("fp16", "bf16")
+"""What copies in half precision are called, the likelier first."""
+SHORT = re.compile(r"[0-9a-f]{7,39}")
+"""The beginning of a commit's name, long enough to mean one."""
 NETWORKS = (
     *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
     *("prior", "shap_e_renderer"),  # of Shap-E, which begins a cloud
 )
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 OPTIONAL = ("text_encoder_3", "tokenizer_3")
-"""Parts that Stable Diffusion 3 can do without."""
+"""An encoder that Stable Diffusion 3 can do without, and the tokenizer that serves it."""
 
 
 class NotHere(FileNotFoundError):  # noqa: N818
@@ -150,18 +156,29 @@ def addresses(name: str) -> tuple[str, ...]:
 def cached(address: str, cache: Path, *, exactly: bool) -> Path | None:
     """The snapshot of a repository that lies complete in the hub's local cache.
 
-    Its own revision comes first, then (unless it must be `exactly` that) the one that `main` names, then others.
+    Its own revision (a branch, a tag, a commit or the beginning of one's name) comes first, then (unless it must be
+    `exactly` that) the one that `main` names, then others.
     """
     repository, _, revision = address.partition("@")
     root = cache / f"models--{repository.replace('/', '--')}"
     names = list(filter(None, [_reference(root, revision), revision]))
+    begun = [name for name in _snapshots(root) if SHORT.fullmatch(revision) and name.startswith(revision)]
+    names += begun if len(begun) == 1 else []
     if not (exactly and revision):
         names += [_reference(root, "main"), *_snapshots(root)]
     for name in dict.fromkeys(names):
         snapshot = root / "snapshots" / name
-        if name and (snapshot / "model_index.json").is_file() and not missing(snapshot):
+        if name and (snapshot / "model_index.json").is_file() and whole(snapshot):
             return snapshot
     return None
+
+
+def whole(folder: Path) -> bool:
+    """Whether a pipeline's folder has all that a prior reads; one that cannot be read has not."""
+    try:
+        return not missing(folder)
+    except ValueError:
+        return False
 
 
 def _reference(root: Path, name: str) -> str:
@@ -175,11 +192,14 @@ def _snapshots(root: Path) -> list[str]:
 
 
 def missing(folder: Path) -> list[str]:
-    """Which files a pipeline's folder lacks of those that a prior reads; links to blobs that were deleted count."""
+    """Which files a pipeline's folder lacks of those that a prior reads; links to blobs that were deleted count.
+
+    ValueError for an index that cannot be read.
+    """
     lacking = []
     for part in parts(folder):
         here = folder / part
-        if part in OPTIONAL and not here.is_dir():
+        if part in OPTIONAL and not (folder / OPTIONAL[0]).is_dir():  # the tokenizer serves the encoder alone
             continue
         if part in TOKENIZERS:
             found = any((here / name).is_file() for name in ("tokenizer.json", "merges.txt", "spiece.model"))
@@ -202,13 +222,19 @@ def parts(folder: Path) -> list[str]:
 
 
 def weights_lacking(folder: Path) -> list[str]:
-    """The weight files that are not there: of one kind (half or full precision), all pieces must be."""
+    """The weight files that are not there: of one kind (half or full precision), all pieces must be.
+
+    ValueError for an index that cannot be read.
+    """
     names = [path.name for path in folder.glob("*.safetensors*") if WEIGHTS.fullmatch(path.name) and path.is_file()]
     indices = [name for name in names if name.endswith(".json")]
     if not indices:
         return [] if names else ["*.safetensors"]
     lacks = []
     for index in indices:
-        pieces = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            pieces = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{folder / index} is no index of weights; fetch or copy the folder again") from error
         lacks.append(sorted(pieces - set(names)))
     return min(lacks, key=len)

@@ -49,8 +49,8 @@ class MVDream:
         self.pipeline, self.windows = self.plain.pipeline, self.plain.windows
         self.kind, self.schedule = self.plain.kind, self.plain.schedule
 
-    def embed(self, text: str, negative: bool) -> Embedding:
-        return self.plain.embed(text, negative)
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
+        return self.plain.embed(texts, negative)
 
     def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:
         """Camera-to-world matrices with OpenGL's camera axes in a world of z up, from a distance of 1."""
@@ -74,7 +74,8 @@ def unet_of(folder: Folder) -> UNet2DConditionModel:
     folder.class_name("unet", "MultiViewUNetModel")
     config = folder.config("unet")
     unet = stock_unet(config)
-    pattern = "*.fp16.safetensors" if folder.variant("unet") else "*.safetensors"
+    half = folder.variant("unet")
+    pattern = f"*.{half}.safetensors" if half else "*.safetensors"
     names = dict(renamings(config))
     try:
         files = [load_file(path) for path in sorted((folder.path / "unet").glob(pattern))]

@@ -66,17 +66,23 @@ def nearest_words(word: str, folder: str | Path | None = None, count: int = 3) -
 
 
 def vocabulary(folder: str | Path) -> Vocabulary | None:
-    """The whole words of a prior's tokenizer, or None where it spells. FileNotFoundError where there is none."""
+    """The whole words of a prior's tokenizer, or None where it spells.
+
+    FileNotFoundError where there is none, ValueError where it cannot be read.
+    """
     path = Path(folder) / "tokenizer" / "tokenizer.json"
     if not path.is_file():
         if (path.parent / "merges.txt").is_file():
             return None
         raise FileNotFoundError(f"there is no prior in {folder}: it has no tokenizer")
-    table = json.loads(path.read_text(encoding="utf-8"))
-    if table["model"].get("type") != "WordLevel":
-        return None
-    special = {token["content"] for token in table["added_tokens"] if token["special"]}
-    return Vocabulary(tuple(word for word in table["model"]["vocab"] if word not in special), _separators(table))
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if table["model"].get("type") != "WordLevel":
+            return None
+        special = {token["content"] for token in table["added_tokens"] if token["special"]}
+        return Vocabulary(tuple(word for word in table["model"]["vocab"] if word not in special), _separators(table))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no tokenizer ({error!r}); fetch or copy the folder again") from error
 
 
 def _separators(table: dict) -> tuple[str, ...]:

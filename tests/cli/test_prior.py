@@ -19,6 +19,23 @@ def test_models_are_listed_with_where_they_are(call, tmp_path) -> None:
     assert "not here: stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe" in result.stdout
 
 
+def test_a_model_that_cannot_be_read_hides_no_other(call, tmp_path) -> None:
+    snapshot = tmp_path / "models--stable-diffusion-v1-5--stable-diffusion-v1-5" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{")
+    result = call("prior", "list", HF_HUB_CACHE=str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "not here: stable-diffusion-v1-5" in result.stdout
+    assert "mvdream" in result.stdout
+
+
+def test_a_model_that_is_not_here_and_cannot_be_had_is_told_with_both_reasons(call, tmp_path) -> None:
+    result = call("generate", "a corgi", "-o", "corgi.ply", "--prior", "sdxl", HF_HUB_CACHE=str(tmp_path))
+    assert result.exit_code == 2
+    assert "sdxl is neither a folder here nor fetched" in result.stderr
+    assert "HF_HUB_OFFLINE forbids to fetch stabilityai/stable-diffusion-xl-base-1.0" in result.stderr
+
+
 def test_a_sound_model_is_described(call, tiny) -> None:
     result = call("prior", "check", str(tiny))
     assert result.exit_code == 0, result.output
