@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splatdream.priors.models import MODELS, NETWORKS, OPTIONAL, TOKENIZERS, WEIGHTS, addresses, missing
+from splatdream.priors.models import HALVES, MODELS, NETWORKS, OPTIONAL, TOKENIZERS, WEIGHTS, addresses, missing
 from splatdream.priors.words import FULL_MODELS, default_cache
 
 ANSWERING = ("unet/", "transformer/", "shap_e_renderer/")
@@ -23,12 +23,17 @@ class Unavailable(OSError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that the hub would give: `size` in bytes."""
+    """A model that the hub would give: `size` in bytes; `asked` is the branch or tag (or commit) that was asked for.
+
+    `blobs` is what the cache calls the files' contents.
+    """
 
     repository: str
     revision: str
     size: int
     files: tuple[str, ...] = ()
+    asked: str = ""
+    blobs: tuple[str, ...] = ()
 
     def minutes(self, megabits: float = 100.0) -> float:
         """Time to fetch it over a line of so many megabits a second."""
@@ -50,6 +55,9 @@ def offer_of(name: str, without: tuple[str, ...] = (), endpoint: str | None = No
     """
     if not set(without) <= set(OPTIONAL):
         raise ValueError(f"only {' and '.join(OPTIONAL)} can be left out, not {' or '.join(without)}")
+    encoder, tokenizer = OPTIONAL
+    if tokenizer in without and encoder not in without:
+        raise ValueError(f"{encoder} reads what {tokenizer} makes: leave out {encoder}, or both")
     if not addresses(name):
         raise ValueError(f"{name!r} is no model of the hub: give OWNER/NAME, or one of {', '.join(MODELS)}")
     return found(addresses(name), endpoint, without)
@@ -70,9 +78,17 @@ def found(wanted: Iterable[str], endpoint: str | None = None, without: tuple[str
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         files = [file for file in chosen(sizes) if file.partition("/")[0] not in without]
         if info.sha and any(file.startswith(ANSWERING) and ".safetensors" in file for file in files):
-            return Offer(repository, info.sha, sum(sizes[file] for file in files), tuple(files))
+            size = sum(sizes[file] for file in files)
+            return Offer(repository, info.sha, size, tuple(files), revision or "main", contents(info, files))
         failure = Unavailable(f"{address} holds no pipeline with weights as safetensors; choose another model")
     raise failure
+
+
+def contents(info: Any, files: list[str]) -> tuple[str, ...]:
+    """The hashes of these files of a repository: large ones have one of their own, the others git's."""
+    return tuple(
+        file.lfs.sha256 if file.lfs else file.blob_id or "" for file in info.siblings if file.rfilename in files
+    )
 
 
 def chosen(names: Iterable[str]) -> list[str]:
@@ -81,8 +97,8 @@ def chosen(names: Iterable[str]) -> list[str]:
     for part in (*NETWORKS, *TOKENIZERS, "scheduler"):
         inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
         weights = [name for name in inside if WEIGHTS.fullmatch(name.partition("/")[2])]
-        halves = [name for name in weights if ".fp16" in name]
-        files += halves or weights
+        halves = [[name for name in weights if f".{half}" in name] for half in HALVES]
+        files += next(filter(None, halves), weights)
         if part in TOKENIZERS:
             files += [name for name in inside if name.endswith((".json", ".txt", ".model"))]
         else:
@@ -103,13 +119,23 @@ def fetch(found: Offer, cache: Path | None = None, endpoint: str | None = None) 
     lacking = missing(folder)
     if lacking:
         raise Unavailable(f"{found.repository} lacks {lacking[0]}; choose another model")
+    if found.asked not in ("", found.revision):
+        refer(folder, found)
     return folder
+
+
+def refer(folder: Path, found: Offer) -> None:
+    """Notes in the cache, as the hub's client does, which commit the branch or tag meant: later it is found by that."""
+    path = folder.parents[1] / "refs" / found.asked
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found.revision, encoding="utf-8")
 
 
 def check_room(found: Offer, cache: Path) -> None:
     """Unavailable where the disk of the cache has no room; what is there already is not counted twice."""
-    root = cache / f"models--{found.repository.replace('/', '--')}"
-    there = sum(path.stat().st_size for path in (root / "blobs").glob("*")) if root.is_dir() else 0
+    blobs = cache / f"models--{found.repository.replace('/', '--')}" / "blobs"
+    paths = [blobs / f"{blob}{ending}" for blob in filter(None, found.blobs) for ending in ("", ".incomplete")]
+    there = sum(path.stat().st_size for path in paths if path.is_file())
     disk = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.is_dir())
     free, needed = shutil.disk_usage(disk).free, found.size - there
     if free < needed:

@@ -10,12 +10,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from families import sd3_folder
 from shapes import shap_e_folder
 from tiny import tiny_prior_folder
 
 from splatdream.priors.diffusion import DiffusionPrior
-from splatdream.priors.hub import Offer, Unavailable, fetch, offer, offer_of
-from splatdream.priors.models import MODELS, NotHere, Wanted
+from splatdream.priors.hub import Offer, Unavailable, check_room, chosen, fetch, offer, offer_of
+from splatdream.priors.models import MODELS, NotHere, Wanted, missing
 from splatdream.priors.shap_e import shape_folder
 from splatdream.priors.words import FULL_MODELS, choose_prior
 
@@ -52,7 +53,12 @@ class Hub(BaseHTTPRequestHandler):
                 ]
                 return self.send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body)
             siblings = [
-                {"rfilename": file.relative_to(self.folder).as_posix(), "size": file.stat().st_size} for file in files
+                {
+                    "rfilename": file.relative_to(self.folder).as_posix(),
+                    "size": file.stat().st_size,
+                    "lfs": {"size": 0, "pointerSize": 0, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+                }
+                for file in files
             ]
             listing = {"id": self.repository, "sha": REVISION, "siblings": siblings}
             return self.send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"}, body)
@@ -189,6 +195,79 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(endpoint, tmp_pa
     with pytest.raises(Unavailable, match=r"has 0\.0 GB left, .*set HF_HOME to a folder on another disk"):
         fetch(offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache", endpoint)
     assert not (tmp_path / "cache").exists()
+
+
+def test_room_is_needed_for_what_is_not_there_yet_whatever_else_lies_there(endpoint, tmp_path, monkeypatch) -> None:
+    class Usage:
+        free = 1000
+
+    found, cache = offer_of("sd21-base", endpoint=endpoint), tmp_path / "cache"
+    folder = fetch(found, cache, endpoint)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    check_room(found, cache)
+    blobs = folder.parents[1] / "blobs"
+    for blob in list(blobs.iterdir()):  # as those of another revision
+        blob.rename(blobs / f"another-{blob.name}")
+    with pytest.raises(Unavailable, match="make room"):
+        check_room(found, cache)
+
+
+@pytest.mark.parametrize("asked", ["@main", "", "@v1.0", "@refs/pr/3", f"@{REVISION[:8]}"])
+def test_what_was_fetched_is_found_by_what_was_asked_for(asked, endpoint, tmp_path) -> None:
+    cache, name = tmp_path / "cache", f"{REPOSITORY}{asked}"
+    folder = fetch(offer_of(name, endpoint=endpoint), cache, endpoint)
+    assert choose_prior(name, "a red mug", cache=cache) == folder
+    (folder.parents[1] / "refs").rename(tmp_path / "refs")
+    assert choose_prior(f"{REPOSITORY}@{REVISION[:7]}", "a red mug", cache=cache) == folder
+    shutil.copytree(folder, folder.parent / (REVISION[:9] + "f" * 31))
+    with pytest.raises(NotHere):  # now it could mean either
+        choose_prior(f"{REPOSITORY}@{REVISION[:7]}", "a red mug", cache=cache)
+
+
+def test_t5_goes_with_its_tokenizer_or_alone_but_never_the_tokenizer_alone(tmp_path) -> None:
+    with pytest.raises(ValueError, match="text_encoder_3 reads what tokenizer_3 makes"):
+        offer_of("sd35-medium", ("tokenizer_3",))
+    folder = sd3_folder(tmp_path)
+    assert missing(folder) == []
+    shutil.rmtree(folder / "tokenizer_3")
+    assert missing(folder) == ["tokenizer_3/tokenizer.json"]
+    shutil.rmtree(folder / "text_encoder_3")
+    assert missing(folder) == []
+
+
+@pytest.mark.parametrize("half", ["fp16", "bf16"])
+def test_weights_in_half_precision_alone_are_enough(half, tmp_path) -> None:
+    folder = tiny_prior_folder(tmp_path)
+    weights = folder / "unet" / WEIGHTS
+    weights.rename(folder / "unet" / WEIGHTS.replace(".s", f".{half}.s"))
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert f"unet/{WEIGHTS.replace('.s', f'.{half}.s')}" in chosen(names)
+    assert choose_prior(str(folder), "a red mug") == folder
+    assert DiffusionPrior.load(folder).image_size == 32
+
+
+@pytest.mark.parametrize("text", ["{}", '{"weight_map": {"a": ', "[]", '{"weight_map": []}'])
+def test_an_index_of_weights_that_cannot_be_read_is_named(text, tmp_path) -> None:
+    folder = tiny_prior_folder(tmp_path)
+    (folder / "unet" / f"{WEIGHTS}.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json is no index of weights; fetch or copy the folder again"):
+        choose_prior(str(folder), "a red mug")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model": {"type": "WordLevel"', "[]", '{"model": {"type": "WordLevel"}}'])
+def test_a_tokenizer_that_cannot_be_read_is_named(text, tmp_path) -> None:
+    folder = tiny_prior_folder(tmp_path)
+    (folder / "tokenizer" / "tokenizer.json").write_text(text)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer \(.*\); fetch or copy the folder again"):
+        choose_prior(str(folder), "a red mug")
+
+
+@pytest.mark.parametrize("name", ["./nosuch", "../nosuch", "a/..", "a/.", "a/b@../../c"])
+def test_a_folder_that_does_not_exist_is_no_model_of_the_hub(name, tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="is no prior: the folder does not exist"):
+        choose_prior(name, "a red mug", cache=tmp_path)
+    with pytest.raises(ValueError, match="is no model of the hub"):
+        offer_of(name)
 
 
 def test_what_is_no_model_is_told_with_the_names(tmp_path) -> None:
