@@ -104,6 +104,8 @@ def read_geometry(path: Path, grey: float) -> Triangles | Points:
     if not clouds:
         raise ValueError(f"{path} holds neither triangles nor points")
     places = np.concatenate([np.asarray(each.vertices, np.float64) for each in clouds])
+    if path.suffix.lower() == ".xyz":
+        return checked_points(path, places, columns_of(path, grey))
     return checked_points(path, places, np.concatenate([colours_of(each, grey) for each in clouds]))
 
 
@@ -180,6 +182,20 @@ def colours_of(cloud: Any, grey: float) -> Float[np.ndarray, "N 3"]:
     if colours.ndim == 2 and len(colours) == len(cloud.vertices):
         return in_unit(colours)
     return np.full((len(cloud.vertices), 3), grey)
+
+
+def columns_of(path: Path, grey: float) -> Float[np.ndarray, "N 3"]:
+    """The colours behind the places in a file of rows of numbers, which trimesh takes for bytes in any case.
+
+    They may be shares of 1: then none is larger. Normals, of which some are below 0, are no colours.
+    """
+    from trimesh.util import decode_text
+
+    lines = decode_text(path.read_bytes()).strip().splitlines()
+    columns = np.array([line.replace(",", " ").split() for line in lines if line.strip()], np.float64)[:, 3:6]
+    if columns.shape[1] < 3 or not (columns >= 0).all():
+        return np.full((len(columns), 3), grey)
+    return columns if columns.max() <= 1 else columns.clip(max=255) / 255
 
 
 def in_unit(colours: Any) -> Float[np.ndarray, "*N 3"]:

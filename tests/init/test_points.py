@@ -95,6 +95,24 @@ def test_faces_and_materials_colour_what_they_cover(tmp_path):
     assert torch.allclose(plain, torch.full((400, 3), 0.3), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("columns", "colours"),
+    [
+        ("255 0 51", [1.0, 0.0, 0.2]),
+        ("1.0 0.0 0.2", [1.0, 0.0, 0.2]),
+        ("1 0 0", [1.0, 0.0, 0.0]),
+        ("0.5 0.25 1 0.3", [0.5, 0.25, 1.0]),  # and how much is seen
+        ("0 0 -1", [0.4, 0.4, 0.4]),  # a normal
+        ("", [0.4, 0.4, 0.4]),
+    ],
+)
+def test_rows_of_numbers_are_coloured_by_bytes_or_by_shares_of_1(columns, colours, tmp_path):
+    rows = [f"{x} {y} 0 {columns}" for x in range(5) for y in range(5)]
+    (tmp_path / "rows.xyz").write_text("\n".join(rows))
+    found = colours_from_sh0(made(tmp_path / "rows.xyz", 25, colour=0.4).sh0)
+    assert torch.allclose(found, torch.tensor(colours).expand(25, 3), atol=1e-5)
+
+
 @pytest.mark.parametrize("suffix", ["glb", "obj"])
 def test_a_texture_colours_what_it_lies_on(suffix, tmp_path):
     """Red at the left of the picture, blue at the right, green at its top."""
