@@ -1,7 +1,8 @@
 """How many views at once fit into a memory that the user names: weights, and what encoding keeps for its gradient.
 
 Nothing is tried for it: the autoencoder runs once without numbers, on torch's meta device, and what autograd would keep
-of one view is added up. The network runs without a gradient, one small layer after another, and needs less than that.
+of one view is added up: of an autoencoder that computes its blocks again, their inputs and the largest block. The
+network runs without a gradient, one small layer after another, and needs less than that.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ def keep_within(prior: Any, gigabytes: float) -> str:
     """
     if not gigabytes > 0.0:
         raise ValueError(f"the memory to keep within is a number of gigabytes above 0; got {gigabytes:g}")
+    prior.spare_memory()
     weights = sum(value.nbytes for network in (prior.unet, prior.vae) for value in network.parameters())
     each = kept_for_gradient(prior.vae, prior.image_size)
     group = prior.portions.group
@@ -38,19 +40,38 @@ def keep_within(prior: Any, gigabytes: float) -> str:
 
 
 def kept_for_gradient(vae: Any, size: int) -> int:
-    """Bytes that autograd keeps while one picture of `size` pixels is encoded; weights do not count."""
+    """The most bytes that autograd keeps at once for one encoded picture of `size` pixels; weights do not count."""
     with torch.device("meta"):
         twin = type(vae).from_config(vae.config).to(vae.dtype).requires_grad_(False)
         picture = torch.empty(1, 3, size, size, dtype=vae.dtype, requires_grad=True)
-    kept: dict[int, int] = {}
+    kept, graphs, again = {}, [], [0]
 
-    def count(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
+    def block(module: nn.Module, *inputs: Tensor | None) -> Tensor:
+        inside: dict[int, int] = {}
+        with counting(inside):
+            output = module(*inputs)
+        for tensor in inputs:
+            if tensor is not None:
+                count(tensor, kept)
+        again.append(sum(inside.values()))
+        graphs.append(output)
+        return output
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        graph = twin.encode(picture)  # must live on, or the next tensor would take the place of the last
-    del graph
-    return sum(kept.values())
+    if vae.is_gradient_checkpointing:
+        twin.enable_gradient_checkpointing(block)
+    with counting(kept):
+        graphs.append(twin.encode(picture))  # must live on, or the next tensor would take the place of the last
+    return sum(kept.values()) + max(again)
+
+
+def counting(kept: dict[int, int]) -> Any:
+    """A context in which what autograd keeps is counted."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: count(tensor, kept), lambda tensor: tensor)
+
+
+def count(tensor: Tensor, kept: dict[int, int]) -> Tensor:
+    """Notes the bytes of a tensor's storage, once; weights do not count."""
+    if not isinstance(tensor, nn.Parameter):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+    return tensor

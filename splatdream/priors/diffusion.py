@@ -113,6 +113,16 @@ class DiffusionPrior:
         blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
         self.factor = 2 ** (len(blocks) - 1)
         self.image_size = self.unet.config.sample_size * self.factor
+        if self.device.type == "cuda":
+            self.spare_memory()
+
+    def spare_memory(self) -> None:
+        """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again.
+
+        A tiny one is a single block to diffusers, and would keep no less; some have no such mode.
+        """
+        if self.vae._supports_gradient_checkpointing and not isinstance(self.vae, AutoencoderTiny):
+            self.vae.enable_gradient_checkpointing()
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
         """The prompt with the words for each camera's view ("..., side view"), and the negative prompt as it is.

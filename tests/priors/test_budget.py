@@ -17,6 +17,7 @@ def prior(request, tmp_path_factory) -> DiffusionPrior:
 
 
 def test_what_is_counted_is_what_autograd_keeps(prior) -> None:
+    prior.vae.disable_gradient_checkpointing()
     kept: dict[int, int] = {}
 
     def count(tensor):
@@ -32,7 +33,33 @@ def test_what_is_counted_is_what_autograd_keeps(prior) -> None:
     assert kept_for_gradient(prior.vae, prior.image_size) == pytest.approx(sum(kept.values()), rel=0.15)
 
 
+def test_an_encoder_that_computes_its_blocks_again_keeps_their_inputs_and_one_block(prior) -> None:
+    prior.vae.disable_gradient_checkpointing()
+    side, encoder = prior.image_size, prior.vae.encoder
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+    def slope() -> torch.Tensor:
+        return torch.autograd.grad(prior._encode(picture.permute(0, 2, 3, 1)).square().sum(), picture)[0]
+
+    plain, all_of_it = slope(), kept_for_gradient(prior.vae, side)
+    prior.spare_memory()
+    # The same operations twice, and in the same order.
+    assert torch.equal(slope(), plain)
+    if not prior.vae._supports_gradient_checkpointing:
+        assert kept_for_gradient(prior.vae, side) == all_of_it
+        return
+    inputs = []
+    blocks = (*encoder.down_blocks, encoder.mid_block)
+    hooks = [block.register_forward_pre_hook(lambda block, given: inputs.append(given[0].nbytes)) for block in blocks]
+    with torch.no_grad():
+        prior._encode(picture.permute(0, 2, 3, 1))
+    for hook in hooks:
+        hook.remove()
+    assert sum(inputs) < kept_for_gradient(prior.vae, side) < all_of_it
+
+
 def test_views_at_once_follow_the_memory(prior) -> None:
+    prior.spare_memory()
     each = kept_for_gradient(prior.vae, prior.image_size)
     weights = sum(value.nbytes for network in (prior.unet, prior.vae) for value in network.parameters())
     for views in (1, 3, 7):
