@@ -43,8 +43,8 @@ class Family(Protocol):
     pipeline: Any
     windows: list[tuple[Any, int]]
 
-    def embed(self, text: str, negative: bool) -> Embedding:
-        """One row, on the device of the encoders; families may treat negative prompts differently."""
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
+        """One row of a text for each of `windows`, on the device of the encoders; negative ones may be another case."""
         ...
 
     def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:
@@ -164,50 +164,55 @@ class DiffusionPrior:
         if not any(tokenizer(prompt, add_special_tokens=False).input_ids for tokenizer, _ in self.family.windows):
             raise ValueError(f"the prompt {prompt!r} holds nothing that the prior can read: name a thing")
 
-    def worded(self, prompt: str, word: str) -> str:
-        """The prompt with a word for the view."""
+    def worded(self, prompt: str, word: str) -> tuple[str, ...]:
+        """The prompt with a word for the view, for each encoder."""
         return self.fitted(prompt, f", {word} view" if word else "")
 
-    def fitted(self, text: str, ending: str) -> str:
-        """The text and its ending, with so many of the text's last words left out that the encoders read all of it.
+    def fitted(self, text: str, ending: str) -> tuple[str, ...]:
+        """For each encoder the text and its ending, with so many of the text's last words left out that it reads all.
 
         Cut by the encoder, it would lose the word for the view, which stands last. A warning says what was left out.
         """
         words = text.split()
-        kept = len(words)
-        whole = text + ending
-        while kept and not all(self.length(whole, tokenizer) <= window for tokenizer, window in self.family.windows):
-            kept -= 1
-            whole = " ".join(words[:kept]) + ending
-        if kept < len(words) and text not in self._cut:
+        fits = [self.fit(words, ending, *window) for window in self.family.windows]
+        least = min(fits)
+        if least < len(words) and text not in self._cut:
             self._cut.add(text)
+            who = "the prior" if max(fits) == least else "an encoder of the prior"
             window = min(window for _, window in self.family.windows)
             warnings.warn(
-                f"the prior reads {window} tokens; of the prompt it leaves out: {' '.join(words[kept:])!r}",
-                stacklevel=2,
+                f"{who} reads {window} tokens; of the prompt it leaves out: {' '.join(words[least:])!r}", stacklevel=2
             )
-        return whole
+        return tuple((text if kept == len(words) else " ".join(words[:kept])) + ending for kept in fits)
+
+    def fit(self, words: list[str], ending: str, tokenizer: Any, window: int) -> int:
+        """How many of the words fit into an encoder's window with the ending behind them."""
+        counts = range(len(words), 0, -1)
+        fitting = (count for count in counts if self.length(" ".join(words[:count]) + ending, tokenizer) <= window)
+        return next(fitting, 0)
 
     def length(self, text: str, tokenizer: Any) -> int:
         convert = getattr(self.family.pipeline, "maybe_convert_prompt", None)  # what was taught may be several tokens
         return len(tokenizer(convert(text, tokenizer) if convert else text).input_ids)
 
-    def embed(self, text: str, *, negative: bool = False) -> Embedding:
-        """One row of what the text encoders say of the text."""
-        said = self.keep(self.question(text, negative), lambda: self.said(text, negative))
+    def embed(self, text: str | tuple[str, ...], *, negative: bool = False) -> Embedding:
+        """One row of what the text encoders say of the text, or of one text for each of them."""
+        texts = (text,) * len(self.family.windows) if isinstance(text, str) else text
+        said = self.keep(self.question(texts, negative), lambda: self.said(texts, negative))
         extras = {name: value.to(self.device) for name, value in said.items()}
         return Embedding(extras.pop("tokens"), extras=extras)
 
-    def question(self, text: str, negative: bool) -> list[str]:
+    def question(self, texts: tuple[str, ...], negative: bool) -> list[str]:
         """All that decides the answer of the text encoders but their weights and where they compute."""
-        tokens = [tokenizer(text).input_ids for tokenizer, _ in self.family.windows]
-        return [type(self.family).__name__, text, str(negative), str(self.unet.dtype), json.dumps(tokens)]
+        asked = zip(self.family.windows, texts, strict=True)
+        tokens = json.dumps([tokenizer(text).input_ids for (tokenizer, _), text in asked])
+        return [type(self.family).__name__, *dict.fromkeys(texts), str(negative), str(self.unet.dtype), tokens]
 
     @torch.no_grad()
-    def said(self, text: str, negative: bool) -> dict[str, Tensor]:
+    def said(self, texts: tuple[str, ...], negative: bool) -> dict[str, Tensor]:
         """What the text encoders say; they come to the device for it, and `condition` sends them away again."""
         self.place_encoders(self.device)
-        said = self.family.embed(text, negative)
+        said = self.family.embed(texts, negative)
         return {name: value.to(self.unet.dtype) for name, value in ({"tokens": said.tokens} | said.extras).items()}
 
     def place_encoders(self, device: str | torch.device) -> None:

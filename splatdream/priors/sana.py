@@ -37,9 +37,9 @@ class Sana:
         self.kind, self.schedule = flow(folder.scheduler())
         self.windows = [(self.pipeline.tokenizer, WINDOW)]
 
-    def embed(self, text: str, negative: bool) -> Embedding:
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
         tokens, mask, _, _ = self.pipeline.encode_prompt(
-            text,
+            texts[0],
             False,
             device=self.pipeline.text_encoder.device,
             max_sequence_length=WINDOW,

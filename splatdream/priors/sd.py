@@ -32,8 +32,8 @@ class StableDiffusion:
         self.kind, self.schedule = discrete(folder.scheduler())
         self.windows = [(self.pipeline.tokenizer, self.pipeline.tokenizer.model_max_length)]
 
-    def embed(self, text: str, negative: bool) -> Embedding:
-        return Embedding(self.pipeline.encode_prompt(text, self.pipeline.text_encoder.device, 1, False)[0])
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
+        return Embedding(self.pipeline.encode_prompt(texts[0], self.pipeline.text_encoder.device, 1, False)[0])
 
     def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:
         return camera_vectors(cameras) if self.network.config.class_embed_type == "projection" else None

@@ -39,9 +39,13 @@ class StableDiffusion3:
         self.windows += [(self.pipeline.tokenizer_2, self.pipeline.tokenizer_max_length)]
         self.windows += [(self.pipeline.tokenizer_3, T5_WINDOW)] if spells else []
 
-    def embed(self, text: str, negative: bool) -> Embedding:
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
+        """T5 reads more of a long text than the two before it."""
         device = self.pipeline.text_encoder.device
-        tokens, _, pooled, _ = self.pipeline.encode_prompt(text, None, None, device, 1, False)
+        first, second, *third = texts
+        tokens, _, pooled, _ = self.pipeline.encode_prompt(
+            first, second, *third or [None], device, 1, False, max_sequence_length=T5_WINDOW
+        )
         return Embedding(tokens, extras={"pooled": pooled})
 
     def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:

@@ -34,11 +34,11 @@ class StableDiffusionXL:
         self.windows = [(tokenizer, tokenizer.model_max_length) for tokenizer in tokenizers]
         self.empty_is_zero = folder.index.get("force_zeros_for_empty_prompt", True)
 
-    def embed(self, text: str, negative: bool) -> Embedding:
+    def embed(self, texts: tuple[str, ...], negative: bool) -> Embedding:
         """An empty negative prompt is all zeros where the model was trained so."""
         device = self.pipeline.text_encoder.device
-        tokens, _, pooled, _ = self.pipeline.encode_prompt(text, None, device, 1, False)
-        if negative and not text and self.empty_is_zero:
+        tokens, _, pooled, _ = self.pipeline.encode_prompt(*texts, device, 1, False)
+        if negative and not any(texts) and self.empty_is_zero:
             tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
         return Embedding(tokens, extras={"pooled": pooled})
 

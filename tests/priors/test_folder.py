@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from splatdream.cameras import orbit
 from splatdream.priors import precision
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.noise import flow
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-from splatdream.priors.noise import flow
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,6 @@ def network_for_tokenizer(path: Path) -> None:
     (path / "tokenizer" / "pytorch_model.bin").write_bytes(b"pickled")
 
 
-FAULTS = {
-    "missing weights": (lose, r"unet lacks conv_out\.bias"),
 def schedule(path: Path, scheduler, **changes) -> None:
     scheduler.save_pretrained(path / "scheduler")
     config = json.loads((path / "scheduler" / "scheduler_config.json").read_text())
@@ -106,6 +104,8 @@ def widen(path: Path) -> None:
     unet.save_pretrained(path / "unet")
 
 
+FAULTS = {
+    "missing weights": (lose, r"unet lacks conv_out\.bias"),
     "unknown weights": (gain, r"unet has, and should not, stranger"),
     "weights of another shape": (reshape, r"unet .*conv_out\.bias"),
     "NaN": (poison, r"vae: the weight encoder\.conv_in\.bias is not finite"),
@@ -127,8 +127,6 @@ def widen(path: Path) -> None:
         lambda path: index(path, unet=["my_unet", "MyUNet"]),
         r"must be UNet2DConditionModel, not MyUNet",
     ),
-    "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
-    "index of nothing": (lambda path: (path / "model_index.json").write_text("{}"), "names no pipeline"),
     "noise of another kind": (
         lambda path: schedule(path, EDMDPMSolverMultistepScheduler()),
         r"its scheduler \(EDMDPMSolverMultistepScheduler, epsilon\) is none that steps through betas",
@@ -146,6 +144,8 @@ def widen(path: Path) -> None:
         r"its scheduler's betas cannot be made: odd is not implemented",
     ),
     "a network that paints into pictures": (widen, r"makes latents of 4 channels, and the network reads 9"),
+    "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
+    "index of nothing": (lambda path: (path / "model_index.json").write_text("{}"), "names no pipeline"),
 }
 
 
@@ -160,8 +160,6 @@ def test_a_broken_folder_is_refused_in_one_sentence(folder, fault, monkeypatch) 
     assert "\n" not in str(error.value)
 
 
-def test_copies_in_half_precision_are_read_where_there_is_nothing_else_or_they_are_asked_for(folder) -> None:
-    full = DiffusionPrior.load(folder)
 @pytest.mark.parametrize("scheduler", [DDIMScheduler(), DPMSolverMultistepScheduler()])
 def test_a_flow_model_with_noise_of_another_kind_is_refused(scheduler, tmp_path) -> None:
     schedule(sd3_folder(tmp_path), scheduler)
@@ -178,6 +176,8 @@ def test_the_shift_of_a_solver_of_flows_is_read() -> None:
     assert torch.equal(schedule.sigmas, same.sigmas)
 
 
+def test_copies_in_half_precision_are_read_where_there_is_nothing_else_or_they_are_asked_for(folder) -> None:
+    full = DiffusionPrior.load(folder)
     half = {name: value.half() for name, value in load_file(folder / "unet" / WEIGHTS).items()}
     save_file({name: 2 * value for name, value in half.items()}, folder / "unet" / WEIGHTS.replace(".s", ".fp16.s"))
     bias = "conv_out.bias"
@@ -225,6 +225,25 @@ def test_bfloat16_is_taken_where_the_gpu_computes_in_it(whole, computes, dtype, 
 def test_a_prompt_without_a_word_is_refused(whole, prompt) -> None:
     with pytest.raises(ValueError, match="holds nothing that the prior can read"):
         DiffusionPrior.load(whole).condition(prompt, "", orbit(1, 32))
+
+
+def test_t5_reads_what_the_smaller_encoders_leave_out(tmp_path) -> None:
+    prior = DiffusionPrior.load(sd3_folder(tmp_path))
+    prompt = " ".join(["red"] * 40 + ["blue", "mug"])
+    clip, _, t5 = (tokenizer for tokenizer, _ in prior.family.windows)
+    prior.family.windows = [(clip, 32), (clip, 32), (t5, 256)]
+    with pytest.warns(
+        UserWarning, match="an encoder of the prior reads 32 tokens; .* leaves out: 'red red .* blue mug'"
+    ):
+        first, second, third = prior.worded(prompt, "front")
+    assert first == second
+    assert prior.length(first, clip) == 32
+    assert first.endswith("red, front view")
+    assert third == f"{prompt}, front view"
+    tokens = prior.embed((first, second, third)).tokens
+    shorter = prior.embed((first, second, first)).tokens
+    assert torch.equal(tokens[:, :-256], shorter[:, :-256])
+    assert not torch.allclose(tokens[:, -256:], shorter[:, -256:])
 
 
 def test_a_prompt_longer_than_the_window_loses_its_last_words_and_says_which(whole) -> None:
