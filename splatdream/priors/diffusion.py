@@ -267,7 +267,8 @@ class DiffusionPrior:
         if rank not in self._students:
             from splatdream.priors.student import LoRAStudent  # peft takes a while, and few rules want it
 
-            self._students[rank] = LoRAStudent(self.family, rank)
+            portions = Portions(self.portions.views, self.portions.group)
+            self._students[rank] = LoRAStudent(self.family, rank, portions)
         return self._students[rank]
 
     def _shift_and_scale(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:

@@ -5,7 +5,7 @@ answers and the same gradient, only later. On a processor the views of a portion
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -105,6 +105,60 @@ class _Encoded(torch.autograd.Function):
             return _pulled_back((_with_graph(ctx.function, images[rows]), gradient[rows]))
 
         return ctx.portions.apply(of, len(images)), None, None
+
+
+def learning(
+    weights: list[Tensor], function: Callable[[list[Tensor], slice], Tensor], count: int, portions: Portions
+) -> Float[Tensor, "B *other"]:
+    """`function(weights, rows)` of all `count` rows with the gradient of the weights, in portions where need be."""
+    if not torch.is_grad_enabled():
+        return portions.apply(lambda rows: function(weights, rows), count)
+    return _Learning.apply(function, count, portions, *weights)  # type: ignore[return-value]
+
+
+class _Learning(torch.autograd.Function):
+    """In one portion it keeps the graph; in more the weights alone, and sums what each portion says of them."""
+
+    @staticmethod
+    def forward(ctx, function, count, portions, *weights):
+        ctx.function, ctx.count, ctx.portions, ctx.graph = function, count, portions, None
+        ctx.save_for_backward(*weights)
+        if len(portions.of(count)) == 1:
+            try:
+                ctx.graph = _with_graph_of(function, weights, slice(0, count))
+                return ctx.graph[1].detach()
+            except RuntimeError as error:
+                portions.shrink(count, error)
+        return portions.apply(lambda rows: function([*weights], rows), count)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        (gradient,) = gradients
+        weights, graph = ctx.saved_tensors, ctx.graph
+        if graph is not None:
+            ctx.graph = None
+            try:
+                return None, None, None, *torch.autograd.grad(graph[1], graph[0], gradient)
+            except RuntimeError as error:
+                graph = None
+                ctx.portions.shrink(ctx.count, error)
+
+        def of(rows: slice) -> Tensor:
+            leaves, answer = _with_graph_of(ctx.function, weights, rows)
+            found = torch.autograd.grad(answer, leaves, gradient[rows])
+            return torch.cat([value.flatten() for value in found])[None]  # a row a portion
+
+        summed = ctx.portions.apply(of, ctx.count).sum(0).split([weight.numel() for weight in weights])
+        return None, None, None, *(part.reshape(weight.shape) for part, weight in zip(summed, weights, strict=True))
+
+
+def _with_graph_of(
+    function: Callable[[list[Tensor], slice], Tensor], weights: Sequence[Tensor], rows: slice
+) -> tuple[list[Tensor], Tensor]:
+    """Leaves of the weights and what the function makes of them."""
+    with torch.enable_grad():
+        leaves = [weight.detach().requires_grad_() for weight in weights]
+        return leaves, function(leaves, rows)
 
 
 Graph = tuple[Tensor, Tensor]

@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 
 from splatdream.cameras import Cameras, camera_vectors
 from splatdream.contracts import Embedding
+from splatdream.priors.portions import Portions, learning
 from splatdream.schedule import Prediction
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -25,7 +26,8 @@ _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 class LoRAStudent:
     """What ProlificDreamer (Wang et al. 2023) trains beside the prior."""
 
-    def __init__(self, family: Any, rank: int) -> None:
+    def __init__(self, family: Any, rank: int, portions: Portions) -> None:
+        """`portions` share out the views as the prior's do; never among threads, since the weights are passed in."""
         unet: UNet2DConditionModel = family.network
         shared = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
         twin = copy.deepcopy(unet, shared)  # new modules around the same tensors
@@ -35,7 +37,7 @@ class LoRAStudent:
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_ATTENTION)
         self._unet = inject_adapter_in_model(config, twin, low_cpu_mem_usage=True)
         self._shapes = {name: value.shape for name, value in self._unet.named_parameters() if value.is_meta}
-        self._family = family
+        self._family, self._portions = family, portions
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Random first layers and zero last ones: the sum of both changes is zero."""
@@ -58,9 +60,14 @@ class LoRAStudent:
         seen = camera_vectors(cameras).to(latents)
         if embedding.cameras is not None:
             seen = torch.cat([seen, embedding.cameras], dim=1)
-        told = self._family.told(embedding) | {"class_labels": seen}
-        x = latents.to(self._unet.dtype)
-        value = functional_call(self._unet, weights, (x, timesteps), told).sample
+        x, names = latents.to(self._unet.dtype), [*weights]
+
+        def answer(values: list[Tensor], rows: slice) -> Tensor:
+            told = self._family.told(embedding[rows]) | {"class_labels": seen[rows]}
+            named = dict(zip(names, values, strict=True))
+            return functional_call(self._unet, named, (x[rows], timesteps[rows]), told).sample
+
+        value = learning([*weights.values()], answer, len(latents), self._portions)
         alpha, sigma = self._family.schedule.at(timesteps, latents)
         return Prediction(self._family.kind, value.to(latents.dtype), latents, alpha, sigma)
 

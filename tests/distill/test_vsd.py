@@ -206,6 +206,38 @@ def test_a_student_of_a_prior_in_half_precision_learns_in_full(prior, tmp_path) 
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_student_learns_in_portions_what_it_learns_at_once(prior, views, monkeypatch) -> None:
+    view, student = view_of(prior, [10, 500, 990]), prior.student(4)
+    expected, seen = lessons(prior, view, 3), []
+    forward = student._unet.forward
+    monkeypatch.setattr(student._portions, "views", views)
+    monkeypatch.setattr(
+        student._unet, "forward", lambda x, *told, **more: seen.append(len(x)) or forward(x, *told, **more)
+    )
+    for name, value in lessons(prior, view, 3).items():
+        # Sums over views in another order, which Adam's first steps make the most of.
+        torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=1e-3)
+    assert max(seen) == views
+
+
+def test_a_student_that_runs_out_of_memory_goes_on_with_fewer_views(prior, monkeypatch) -> None:
+    view, student = view_of(prior, [10, 500, 990]), prior.student(4)
+    expected, forward = lessons(prior, view, 1), student._unet.forward
+
+    def small(x, *told, **more):
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return forward(x, *told, **more)
+
+    monkeypatch.setattr(student._portions, "views", None)
+    monkeypatch.setattr(student._unet, "forward", small)
+    with pytest.warns(UserWarning, match="out of memory with 3 views at once: going on with 1"):
+        found = lessons(prior, view, 1)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=1e-3)
+
+
 def test_the_prior_stays_untouched_by_its_student(prior) -> None:
     view = view_of(prior, [200, 800])
     before = prior.predict(view.noise, view.timesteps, view.condition.cond).value
