@@ -60,7 +60,7 @@ class LoRAStudent:
         seen = camera_vectors(cameras).to(latents)
         if embedding.cameras is not None:
             seen = torch.cat([seen, embedding.cameras], dim=1)
-        x, names = latents.to(self._unet.dtype), [*weights]
+        x, names = latents.to(self._family.network.dtype), [*weights]
 
         def answer(values: list[Tensor], rows: slice) -> Tensor:
             told = self._family.told(embedding[rows]) | {"class_labels": seen[rows]}
