@@ -74,6 +74,19 @@ def test_a_lora_of_another_architecture_is_refused(lora, folder, tmp_path) -> No
         load_prior(f"{folder};lora={tmp_path / 'style.bin'}", "a red mug")
 
 
+def test_a_lora_with_other_peoples_names_fits_as_well(folder, lora, tmp_path) -> None:
+    """The names of kohya's trainer, with a scale beside each pair of matrices."""
+    theirs = {}
+    for key, value in load_file(lora).items():
+        layer, _, which = key.removesuffix(".weight").rpartition(".")
+        name = "lora_unet_" + layer.removeprefix("unet.").replace(".", "_")
+        theirs[f"{name}.{'lora_down' if which == 'lora_A' else 'lora_up'}.weight"] = value
+        theirs[f"{name}.alpha"] = torch.tensor(2.0)  # the rank: a scale of 1
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    found = answer(load_prior(f"{folder};lora={tmp_path / 'theirs.safetensors'}", "a red mug"))
+    torch.testing.assert_close(found, answer(load_prior(f"{folder};lora={lora}", "a red mug")))
+
+
 def test_a_lora_that_hardly_fits_is_refused(folder, lora, tmp_path) -> None:
     weights = load_file(lora)
     strange = {
