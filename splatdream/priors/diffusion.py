@@ -68,6 +68,7 @@ class DiffusionPrior:
         self.device = torch.device(device)
         self.unet = family.network.to(self.device, memory_format=torch.channels_last)
         self.portions = Portions(group=getattr(family, "group", 1), threaded=self.device.type == "cpu")
+        self.portions.spare = self.spare_memory
         self.use_encoder(family.pipeline.vae)
         self._texts: dict[tuple[str, str], Embedding] = {}
         self._negatives: dict[str, Embedding] = {}
@@ -113,16 +114,18 @@ class DiffusionPrior:
         blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
         self.factor = 2 ** (len(blocks) - 1)
         self.image_size = self.unet.config.sample_size * self.factor
-        if self.device.type == "cuda":
-            self.spare_memory()
 
-    def spare_memory(self) -> None:
-        """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again.
+    def spare_memory(self) -> bool:
+        """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again: the same bits.
 
-        A tiny one is a single block to diffusers, and would keep no less; some have no such mode.
+        False where nothing is gained any more. A tiny one is a single block to diffusers, and would keep no less; some
+        have no such mode.
         """
-        if self.vae._supports_gradient_checkpointing and not isinstance(self.vae, AutoencoderTiny):
-            self.vae.enable_gradient_checkpointing()
+        able = self.vae._supports_gradient_checkpointing and not isinstance(self.vae, AutoencoderTiny)
+        if not able or self.vae.is_gradient_checkpointing:
+            return False
+        self.vae.enable_gradient_checkpointing()
+        return True
 
     def condition(self, prompt: str, negative_prompt: str, cameras: Cameras) -> Condition:
         """The prompt with the words for each camera's view ("..., side view"), and the negative prompt as it is.

@@ -23,6 +23,8 @@ class Portions:
     def __init__(self, views: int | None = None, group: int = 1, *, threaded: bool = False) -> None:
         self.group, self.threaded = group, threaded
         self.views = None if views is None else max(views // group, 1) * group
+        self.spare: Callable[[], bool] = lambda: False
+        """Frees memory at the cost of time; False where none is left to be freed so."""
 
     def of(self, count: int) -> list[slice]:
         views = self.views or max(count, 1)
@@ -33,9 +35,17 @@ class Portions:
         return at_once(function, shares(rows, self.group, torch.get_num_threads() if self.threaded else 1))
 
     def shrink(self, count: int, error: RuntimeError) -> None:
-        """Half as many as there were. The error itself where it is no want of memory, or nothing smaller is left."""
+        """Half as many as there were, once nothing else can be spared.
+
+        The error itself where it is no want of memory; MemoryError where nothing smaller is left.
+        """
         if not out_of_memory(error):
             raise error
+        if self.spare():
+            warnings.warn("out of memory: the encoder computes its blocks again from now on", stacklevel=2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            return
         views = min(self.views or count, count)
         if views <= self.group:
             raise MemoryError(

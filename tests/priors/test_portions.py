@@ -71,6 +71,20 @@ def test_too_small_a_memory_halves_the_views_and_keeps_the_gradient(prior, monke
     assert prior.portions.views == 1
 
 
+def test_before_views_are_parted_the_encoder_keeps_less(prior, monkeypatch) -> None:
+    prior.vae.disable_gradient_checkpointing()
+    expected, full = gradient(prior), [True]
+
+    def once() -> bool:
+        return bool(full) and full.pop()
+
+    monkeypatch.setattr(prior.vae, "encode", too_many(0, prior.vae.encode, once))
+    with pytest.warns(UserWarning, match="the encoder computes its blocks again from now on"):
+        assert torch.equal(gradient(prior), expected)
+    assert prior.portions.views is None
+    assert prior.vae.is_gradient_checkpointing
+
+
 def test_a_backward_pass_that_runs_out_of_memory_is_done_again_in_portions(prior, monkeypatch) -> None:
     expected = gradient(prior)
 
