@@ -116,9 +116,9 @@ class DiffusionPrior:
         self.image_size = self.unet.config.sample_size * self.factor
 
     def spare_memory(self) -> bool:
-        """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again: the same bits.
+        """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again.
 
-        False where nothing is gained any more. A tiny one is a single block to diffusers, and would keep no less; some
+        The gradient keeps its bits. False where nothing is gained any more. A tiny one is a single block to diffusers, and would keep no less; some
         have no such mode.
         """
         able = self.vae._supports_gradient_checkpointing and not isinstance(self.vae, AutoencoderTiny)
