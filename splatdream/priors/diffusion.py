@@ -118,8 +118,8 @@ class DiffusionPrior:
     def spare_memory(self) -> bool:
         """Lets the autoencoder keep each block's input alone for its gradient, and compute the rest again.
 
-        The gradient keeps its bits. False where nothing is gained any more. A tiny one is a single block to diffusers, and would keep no less; some
-        have no such mode.
+        The gradient keeps its bits. False where nothing is gained any more: a tiny one is a single block to diffusers,
+        and would keep no less; some have no such mode.
         """
         able = self.vae._supports_gradient_checkpointing and not isinstance(self.vae, AutoencoderTiny)
         if not able or self.vae.is_gradient_checkpointing:
