@@ -215,8 +215,8 @@ class Session:
             self.save()
         self.portions = portions_at(self.run, self.reached.step)
         take_portions(prior, self.portions)
-        # What is noted of later steps is of a sitting whose end was lost.
-        runs.log(self.run.folder, "portions", step=self.reached.step, views=self.portions)
+        if runs.events(self.run.folder, "portions"):  # those of later steps are of a sitting whose end was lost
+            runs.log(self.run.folder, "portions", step=self.reached.step, views=self.portions)
         draw = find("renderer", recipe.renderer)
         while self.reached.step < recipe.steps:
             # The loop advances the generators that it is given; those of the state that is kept must stay.
