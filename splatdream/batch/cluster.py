@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from splatdream.batch.claims import Claims, Hopeless, new_worker
-from splatdream.batch.local import FRUITLESS, LEAVE_SECONDS
+from splatdream.batch.local import LEAVE_SECONDS, Patience
 from splatdream.cache import tell_compilers
 
 POLL_SECONDS = 1.0
@@ -77,7 +77,7 @@ def run_ray(
     """
     Actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2)(Worker)
     crew: dict[Any, tuple[str, Any]] = {}
-    fruitless, done = 0, -1
+    patience = Patience(claims, count)
 
     def start() -> None:
         name, actor = new_worker(), Actor.remote()
@@ -102,11 +102,9 @@ def run_ray(
                         raise Hopeless(str(error.cause)) from error
                     why = " ".join(str(error).split())[:300]
                     erred = isinstance(error, ray.exceptions.RayTaskError)
-                held, now = claims.bury(name, f"by Ray's account: {why}"), len(claims.jobs("done"))
-                killed = held and not erred
-                fruitless, done = (0, now) if killed or now > done else (fruitless + 1, done)
-                if fruitless >= FRUITLESS * count:
-                    raise Hopeless(f"workers die and nothing is done: {why}")
+                how = f"by Ray's account: {why}"
+                held = claims.bury(name, how)
+                patience.bear(how, killed=held > 0 and not erred)
                 if not claims.over():
                     start()
     finally:

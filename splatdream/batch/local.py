@@ -27,6 +27,22 @@ class Process:
     said: Path
 
 
+class Patience:
+    """Counts the errors of so many workers since a job was last done."""
+
+    def __init__(self, claims: Claims, workers: int) -> None:
+        self.claims, self.most = claims, FRUITLESS * workers
+        self.fruitless, self.done = 0, -1
+
+    def bear(self, how: str, *, killed: bool) -> None:
+        """Of the death of a worker, in words, killed over a job or by an error. Hopeless where it is one too many."""
+        now = len(self.claims.jobs("done"))
+        fruitful = killed or now > self.done
+        self.fruitless, self.done = (0, now) if fruitful else (self.fruitless + 1, self.done)
+        if self.fruitless >= self.most:
+            raise Hopeless(f"workers die and nothing is done, the last one {how}")
+
+
 def run_local(
     batch: Path, claims: Claims, environments: list[dict[str, str]], cache: Path | None = None
 ) -> Generator[list[str], None, None]:
@@ -36,7 +52,7 @@ def run_local(
     to write.
     """
     crew: list[Process] = []
-    fruitless, done = 0, -1
+    patience = Patience(claims, len(environments))
     try:
         for environment in environments:
             crew.append(start(batch, claims, environment, cache))
@@ -49,11 +65,8 @@ def run_local(
                     continue
                 if process.system.returncode == HOPELESS_CODE:
                     raise Hopeless(last_words(process))
-                held, now = claims.bury(process.name, died(process)), len(claims.jobs("done"))
-                killed = held and process.system.returncode < 0
-                fruitless, done = (0, now) if killed or now > done else (fruitless + 1, done)
-                if fruitless >= FRUITLESS * len(environments):
-                    raise Hopeless(f"workers die and nothing is done, the last one {died(process)}")
+                held = claims.bury(process.name, died(process))
+                patience.bear(died(process), killed=held > 0 and process.system.returncode < 0)
                 if not claims.over():
                     crew.append(start(batch, claims, process.environment, cache))
     finally:

@@ -41,10 +41,10 @@ class Portions:
         """
         if not out_of_memory(error):
             raise error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         if self.spare():
             warnings.warn("out of memory: the encoder computes its blocks again from now on", stacklevel=2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
             return
         views = min(self.views or count, count)
         if views <= self.group:
@@ -54,8 +54,6 @@ class Portions:
             ) from error
         self.views = max(views // 2 // self.group, 1) * self.group
         warnings.warn(f"out of memory with {views} views at once: going on with {self.views}", stacklevel=2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def apply(self, function: Callable[[slice], Tensor], count: int) -> Tensor:
         """What `function` says of all rows, portion by portion."""
