@@ -1,12 +1,13 @@
 """Scenes: what a caption says, as data, and the one solid that it names."""
 
 from dataclasses import dataclass
+from functools import cache
 from zlib import crc32
 
 import numpy as np
 
 from splatdream.corpus.kinds import KINDS
-from splatdream.corpus.objects import Painted, bounds, normalised, placed, solid
+from splatdream.corpus.objects import Painted, Parts, bounds, normalised, placed, solid
 from splatdream.corpus.palette import Paint
 from splatdream.corpus.shapes import Mesh, cylinder, join
 from splatdream.corpus.truth import Solid
@@ -69,11 +70,17 @@ def _hat(radius: float) -> Mesh:
     return join(brim, cylinder(0.95 * radius, 1.5 * radius, 0.88 * radius).move(z=0.2 * radius))
 
 
+@cache
+def _parts(kind: str) -> Parts:
+    """The bare parts of a kind, built once: nothing changes a mesh in place, and looks come on top."""
+    return KINDS[kind].build()
+
+
 def painted(thing: Thing) -> list[Painted]:
     """The thing's parts with their looks, in the unit sphere."""
     kind = KINDS[thing.kind]
     parts = []
-    for name, mesh in kind.build().items():
+    for name, mesh in _parts(thing.kind).items():
         colour = kind.paints.get(name, "body")
         is_body = colour == "body"
         if is_body:

@@ -99,3 +99,12 @@ def test_a_hat_shows_and_touches_its_wearer(name):
     off_centre = np.linalg.norm(wearer[:, :2] - brim[:, :2].mean(0), axis=1)
     below = wearer[off_centre < 0.5 * np.ptp(brim[:, 0])]
     assert below[:, 2].max() >= brim[:, 2].min()
+
+
+def test_a_scene_is_the_same_whatever_was_built_before_it():
+    scene = Scene(Thing("duck", "red", hat="blue"), "on top of", Thing("table", surface="striped"))
+    first = build(scene)
+    build(Scene(Thing("table", "green"), "next to", Thing("duck", hat="white")))
+    again = build(scene)
+    for name in ("vertices", "normals", "faces", "albedos"):
+        assert np.array_equal(getattr(first, name), getattr(again, name)), name
