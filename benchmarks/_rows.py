@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from splatdream import runs
 from splatdream.cameras import Cameras
 from splatdream.catalog import find
 from splatdream.check.criteria import read_criteria
@@ -26,6 +25,7 @@ from splatdream.first_cloud import first_cloud
 from splatdream.inspect.compare import GREY, silhouette_iou
 from splatdream.inspect.yardstick import Look, turning_cameras
 from splatdream.loop import dream
+from splatdream.manifest import peak_memory
 from splatdream.recipe import Recipe
 from splatdream.schedule import Prediction, Schedule
 from splatdream.splats import Splats
@@ -157,7 +157,7 @@ def make_look(row: str, scenes: list[Scene], index: int, recipe: Recipe, prior, 
     if not record.exists():
         began, meter = time.monotonic(), Meter(prior)
         splats = fitted_splats(scene, recipe) if row == "fitted splats" else dreamt(recipe, meter)
-        made = {"seconds": time.monotonic() - began, "memory": runs.peak_memory(), "evaluations": meter.count}
+        made = {"seconds": time.monotonic() - began, "memory": peak_memory(), "evaluations": meter.count}
         write_ply(splats, kept)
         record.write_text(json.dumps(made))
     return look_at_splats(read_ply(kept), renderer), json.loads(record.read_text())

@@ -26,7 +26,6 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdream import runs
 from splatdream.cameras import orbit
 from splatdream.catalog import CATALOG, configured
 from splatdream.contracts import Prior
@@ -37,6 +36,7 @@ from splatdream.distill.denoise import denoised
 from splatdream.distill.weights import WEIGHTS
 from splatdream.inspect.compare import colour_error, psnr, saturation, sharpness
 from splatdream.inspect.yardstick import read_scenes
+from splatdream.manifest import weight_hashes
 from splatdream.playground import Latents, playground, shown
 from splatdream.priors import builtin_folder, load_prior
 from splatdream.priors.words import choose_prior
@@ -190,7 +190,7 @@ def main() -> None:
             axis: {value: values[value] for value in [*values][:: len(values) - 1]} for axis, values in SWEPT.items()
         }
     prior = load_prior(options.prior, "", view_words=base.view_words)
-    weights = runs.weight_hashes(choose_prior(options.prior, ""))
+    weights = weight_hashes(choose_prior(options.prior, ""))
     options.work.mkdir(parents=True, exist_ok=True)
     scenes = read_scenes(builtin_folder().parent / "prompts.toml", "tune")[:count]
     cells: Cells = {}

@@ -23,13 +23,13 @@ from _rows import CEILINGS, FLOORS
 from PIL import Image
 from quality import ASSETS, COLUMNS, fingerprint, run_cell
 
-from splatdream import runs
 from splatdream.catalog import CATALOG
 from splatdream.contracts import Prior
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import SIZE, read_scenes
+from splatdream.manifest import weight_hashes
 from splatdream.priors import choose_prior, load_prior
 from splatdream.recipe import Recipe, preset
 
@@ -126,7 +126,7 @@ def main() -> None:
     def priors(name: str, view_words: str) -> Prior:
         return load_prior(options.prior if name == "auto" else name, "", device="cpu", view_words=view_words)
 
-    weights = (runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
+    weights = (weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
     tools = (priors, Judge.load(ASSETS / "judge"), *weights)
     options.work.mkdir(parents=True, exist_ok=True)
 

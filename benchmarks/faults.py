@@ -27,6 +27,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from splatdream import runs
+from splatdream.manifest import read_manifest
 
 HERE = Path(__file__).parent
 STEPS, EVERY = 12, 3
@@ -435,7 +436,7 @@ def out_of_memory(work: Path, times: int) -> Outcome:
         sitting.process.kill()
         sitting.end()
         again = expected(resumed(work, name, thirst).end(), 0)
-        changes = (runs.read_manifest(work / f"{name}.run") or {}).get("changes", [])
+        changes = (read_manifest(work / f"{name}.run") or {}).get("changes", [])
         wrong += [] if any("memory ran out in step" in change for change in changes) else ["the manifest is silent"]
         outcome.add(work, name, wrong + again)
     return outcome

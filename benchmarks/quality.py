@@ -22,11 +22,11 @@ import torch
 from _rows import CEILINGS, FLOORS, make_look
 from PIL import Image
 
-from splatdream import runs
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import judging_cameras, read_scenes, score
+from splatdream.manifest import weight_hashes
 from splatdream.priors import builtin_folder, load_prior
 from splatdream.priors.words import choose_prior
 from splatdream.recipe import Recipe, preset
@@ -105,7 +105,7 @@ def main() -> None:
     first = preset(options.quality, "PROMPT", seed=options.seed).set(options.set)
     prior = load_prior(options.prior, "", device="cpu", view_words=first.view_words)
     prior_weights, judge_weights = (
-        runs.weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge")
+        weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge")
     )
     options.work.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], list[dict]] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splatdream import runs
+from splatdream.manifest import read_manifest
 from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def examined(file: Path, strict: bool, criteria: Path | None, full: bool, prompt
 
 def prompt_of(file: Path) -> str | None:
     """What the manifest of the run beside the file says, where it speaks of this file."""
-    manifest = runs.read_manifest(runs.run_folder(file))
+    manifest = read_manifest(runs.run_folder(file))
     return manifest["prompt"] if manifest is not None and manifest["result"]["file"] == file.name else None
 
 

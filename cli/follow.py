@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from splatdream import runs
+from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, duration, shown_command, stdout
 from splatdream_cli.progress import display
@@ -67,7 +68,7 @@ def follow(
         except Exception:
             tell_kept(folder)
             raise
-    manifest = runs.read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
         raise RuntimeError("the run ended without a result")
     seconds, pace = time.perf_counter() - begun, manifest["timing"]["seconds_per_step"]

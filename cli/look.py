@@ -10,6 +10,7 @@ import typer
 from splatdream import runs
 from splatdream.catalog import choose
 from splatdream.export import input_suffix
+from splatdream.manifest import read_manifest, sha256
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.plan import check_parts, check_target
 
@@ -138,10 +139,10 @@ def quantiles(values) -> str:
 
 def origin(file: Path) -> list[tuple[str, str]]:
     """What the manifest beside the file says, where there is one and it speaks of these bytes."""
-    manifest = runs.read_manifest(runs.run_folder(file))
+    manifest = read_manifest(runs.run_folder(file))
     if manifest is None or manifest["result"]["file"] != file.name:
         return []
-    if manifest["result"]["sha256"] != runs.sha256(file):
+    if manifest["result"]["sha256"] != sha256(file):
         return [("made by", f"unknown: the file is not the one that {runs.run_folder(file)} describes")]
     version, timing = manifest["versions"]["splatdream"], manifest["timing"]
     return [

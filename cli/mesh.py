@@ -7,6 +7,7 @@ import typer
 
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose, find
+from splatdream.manifest import read_manifest, sha256
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.export import DropInvalid, Force, InUp, Source, Up, check_axes
@@ -107,10 +108,10 @@ def find_companions(target: Path) -> list[Path]:
 def recipe_of(source: Path) -> Recipe | None:
     """The recipe by which the file was made, where the run beside it describes these very bytes."""
     folder = runs.run_folder(source)
-    manifest = runs.read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest is None or manifest["result"]["file"] != source.name:
         return None
-    return Recipe.from_toml(folder / runs.RECIPE) if manifest["result"]["sha256"] == runs.sha256(source) else None
+    return Recipe.from_toml(folder / runs.RECIPE) if manifest["result"]["sha256"] == sha256(source) else None
 
 
 def by_builtin(recipe: Recipe | None) -> bool:

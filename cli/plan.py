@@ -19,6 +19,7 @@ import typer
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose
 from splatdream.export import output_suffix
+from splatdream.manifest import peak_memory, read_manifest
 from splatdream.priors.hub import Offer, Unavailable, fetch, offer, offer_of
 from splatdream.priors.models import NotHere, Wanted
 from splatdream.priors.words import UnknownWords, builtin_folder, choose_prior
@@ -142,7 +143,7 @@ def check_output(output: Path, folder: Path, force: bool) -> None:
 def result_in(folder: Path) -> str | None:
     """The file that a finished run in the folder has made."""
     try:
-        manifest = runs.read_manifest(folder)
+        manifest = read_manifest(folder)
     except (ValueError, OSError):
         return None
     return manifest["result"]["file"] if manifest else None
@@ -294,7 +295,7 @@ def trial(plan: Plan) -> Estimate:
             break
     # The first step also compiles and allocates, so the fastest is the best guess.
     seconds = min(after - before for before, after in pairwise(times))
-    return Estimate(seconds, len(times) - 1, runs.peak_memory(), recipe.size or prior.image_size)
+    return Estimate(seconds, len(times) - 1, peak_memory(), recipe.size or prior.image_size)
 
 
 def described(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import typer
 
 from splatdream import runs
 from splatdream.export import output_suffix, read
+from splatdream.manifest import differences, manifest_in, origin_of, sha256
 from splatdream.recipe import Recipe
 from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
 from splatdream_cli.follow import follow
@@ -43,7 +44,7 @@ def reproduce(
         file = path if path.suffix == ".json" else runs.folder_of(path) / runs.MANIFEST
         if not file.is_file():
             raise Refused(f"there is no manifest {file}; a run has one when it is finished")
-        manifest = runs.manifest_in(file)
+        manifest = manifest_in(file)
         recipe = Recipe.from_table(manifest["recipe"], file)
         beside = file.absolute().parent  # of a manifest that was taken out of its run folder
         beside = beside.parent if beside.suffix == ".run" else beside
@@ -57,14 +58,14 @@ def reproduce(
 
     out = stdout()
     with session.threads(manifest["machine"]["threads"]):
-        here = runs.origin_of(plan.recipe, plan.prior)
-        changes = runs.differences({key: manifest[key] for key in here}, here) + manifest.get("changes", [])
+        here = origin_of(plan.recipe, plan.prior)
+        changes = differences({key: manifest[key] for key in here}, here) + manifest.get("changes", [])
         for change in changes:
             out.print(f"not as it was: {change}")
         every, portions = manifest["checkpoint_every"], manifest.get("portions")
         work = session.start(plan.recipe, target, checkpoint_every=every, say=out.print, portions=portions)
         follow(work, plan.recipe, target, 0)
-    again = runs.sha256(target)
+    again = sha256(target)
     if again == manifest["result"]["sha256"]:
         out.print(f"the same bytes: {again}")
         return
@@ -79,7 +80,7 @@ def reproduce(
 
 def distance(first: Path, again: Path, result: dict[str, Any]) -> str:
     """How far apart the two results are, in words, where the first one is still there."""
-    if not first.is_file() or runs.sha256(first) != result["sha256"]:
+    if not first.is_file() or sha256(first) != result["sha256"]:
         return f"{first} is not there to be compared with, or was changed"
     one, other = read(first).splats, read(again).splats
     return f"{len(one):,} Gaussians, then {len(other):,}; {likeness(one, other):.1f} dB PSNR between their pictures"

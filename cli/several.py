@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from splatdream import runs
 from splatdream.export import output_suffix
+from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, duration, shown_command, stdout
 from splatdream_cli.follow import tell_kept, tell_stopped
@@ -79,7 +79,7 @@ def tell_best(plans: list[Plan], seconds: float) -> None:
     out.print(f"{len(plans)} seeds in {duration(seconds)}, by the score of their checks:")
     found = []
     for plan in plans:
-        manifest = runs.read_manifest(plan.folder) or {}
+        manifest = read_manifest(plan.folder) or {}
         found.append((manifest["check"]["score"], manifest["result"]["gaussians"], plan.output))
     found.sort(key=lambda row: -row[0])
     for score, count, output in found:

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from splatdream import cache, runs
+from splatdream import cache
 from splatdream.cameras import orbit
 from splatdream.catalog import find
 from splatdream.contracts import Renderer
 from splatdream.init.sphere import Sphere
 from splatdream.loop import dream, pick_device, pick_renderer
 from splatdream.machine import memory
+from splatdream.manifest import cpu_name, versions
 from splatdream.priors import builtin_folder
 from splatdream.priors.words import cached_model, known_words
 from splatdream.recipe import Recipe, preset
@@ -74,8 +75,8 @@ def examine(around: Surroundings) -> Iterator[Finding]:
 
 
 def software() -> Finding:
-    found = runs.versions()
-    text = f"splatdream {found['splatdream']}, Python {found['python']}, {runs.cpu_name()}, {available_cores()} cores"
+    found = versions()
+    text = f"splatdream {found['splatdream']}, Python {found['python']}, {cpu_name()}, {available_cores()} cores"
     return Finding("software", "good", text, {"versions": found, "cores": available_cores()})
 
 

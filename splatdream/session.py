@@ -28,6 +28,7 @@ from splatdream.checkpoint import OtherVersion, load_recipe, load_state, save_st
 from splatdream.contracts import Prior
 from splatdream.export import write
 from splatdream.loop import State, Step, begin, dream, pick_device, pick_renderer, words_asked
+from splatdream.manifest import differences, finish, first_cloud_hashes, origin_of
 from splatdream.priors import SMALL, builtin_folder, choose_prior, load_prior
 from splatdream.priors.models import Wanted
 from splatdream.recipe import Recipe
@@ -64,7 +65,7 @@ def start(
     recipe, weights = settled(recipe)
     folder = runs.run_folder(output)
     with runs.locked(folder):
-        origin = runs.origin_of(recipe, weights) | {"portions": portions if prior is None else portions_of(prior)}
+        origin = origin_of(recipe, weights) | {"portions": portions if prior is None else portions_of(prior)}
         runs.begin(folder, recipe, Path(output).name, checkpoint_every, origin)
         try:
             yield from Session(runs.read(folder), say, cache).steps(prior)
@@ -95,13 +96,13 @@ def resume(
             runs.drop_states(run.folder)
             return
         weights = choose_prior(run.recipe.prior, asked(run.recipe))
-        origin = runs.origin_of(run.recipe, weights)
+        origin = origin_of(run.recipe, weights)
         if origin["prior"]["sha256"] != run.origin["prior"]["sha256"]:
             raise ValueError(f"the weights in {weights} are not those that {run.folder} began with; put them back")
         origin["init"] = run.origin.get("init")  # looked at where it is needed: a checkpoint has the cloud
         origin["machine"]["threads"] = run.origin["machine"]["threads"]  # `Session` sees to it
         origin["portions"] = run.origin.get("portions")  # and to this
-        changes = runs.differences(run.origin, origin)
+        changes = differences(run.origin, origin)
         if changes:
             say(f"the result may differ in its last bits: {'; '.join(changes)}")
         runs.log(run.folder, "resume", changes=changes)
@@ -140,7 +141,7 @@ def portions_at(run: Run, step: int) -> int | None:
 def check_first_cloud(run: Run) -> None:
     """ValueError where the files that the first cloud is made of are no longer those that the run began with."""
     began = (run.origin.get("init") or {}).get("sha256", {})
-    if runs.first_cloud_hashes(run.recipe) != began:
+    if first_cloud_hashes(run.recipe) != began:
         raise ValueError(f"{run.recipe.init} is not what {run.folder} began with; put its files back")
 
 
@@ -154,7 +155,7 @@ def loaded(recipe: Recipe, cache: Path | None = None) -> Prior:
     encoders = sorted(weights.glob("text_encoder*/*.safetensors"))
     keep = None
     if cache is not None and sum(path.stat().st_size for path in encoders) >= SMALL:
-        origin = runs.origin_of(recipe, weights)
+        origin = origin_of(recipe, weights)
         machine = {name: value for name, value in origin["machine"].items() if name != "renderer"}
         decided_by = [json.dumps([origin["versions"], machine, origin["prior"]["sha256"], recipe.prior])]
         keep = lambda question, compute: embedding(cache, decided_by + question, compute)  # noqa: E731
@@ -202,7 +203,7 @@ class Session:
         splats = tidied(state.splats, read_criteria("splats"))
         write(splats, self.run.output)
         runs.log(self.run.folder, "end", step=state.step, tidied=len(state.splats) - len(splats))
-        runs.finish(self.run, len(splats), check_splats(splats).table())
+        finish(self.run, len(splats), check_splats(splats).table())
 
     def follow(self, prior: Prior | None) -> Iterator[Step]:
         recipe = self.run.recipe

@@ -12,6 +12,7 @@ from splatdream.cameras import Cameras
 from splatdream.corpus.captions import caption
 from splatdream.corpus.scenes import Scene, Thing
 from splatdream.inspect.yardstick import score
+from splatdream.manifest import differences, read_manifest
 from splatdream.render.cpu import render
 
 DUCK = Scene(Thing("duck", colour="yellow"))  # it has a front, so that it need not be turned to fit
@@ -47,6 +48,6 @@ def test_the_golden_run_repeats_its_bytes(golden, tmp_path) -> None:
     torch.rand(5)  # the global generator is nobody's business
     again = followed(tmp_path / "duck.ply")
     assert again.read_bytes() == golden.read_bytes()
-    one, other = (runs.read_manifest(runs.run_folder(path)) or {} for path in (golden, again))
+    one, other = (read_manifest(runs.run_folder(path)) or {} for path in (golden, again))
     assert one["result"] == other["result"]
-    assert runs.differences({"versions": one["versions"]}, {"versions": other["versions"]}) == []
+    assert differences({"versions": one["versions"]}, {"versions": other["versions"]}) == []

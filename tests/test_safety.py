@@ -13,6 +13,7 @@ from splatdream import runs
 from splatdream.catalog import CATALOG
 from splatdream.checkpoint import load_recipe, load_state
 from splatdream.export import read
+from splatdream.manifest import read_manifest
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 
@@ -97,7 +98,7 @@ def test_a_manifest_and_a_log_are_read_as_data(trap, tmp_path) -> None:
     for name in (runs.MANIFEST, runs.LOG, runs.RECIPE):
         (folder / name).write_bytes(trap)
     with pytest.raises(ValueError, match="is no manifest"):
-        runs.read_manifest(folder)
+        read_manifest(folder)
     with pytest.raises(ValueError, match=r"mug\.run"):
         runs.read(folder)
     assert not (tmp_path / "sprung").exists()

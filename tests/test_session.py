@@ -17,6 +17,7 @@ from tiny import tiny_prior_folder
 from splatdream import checkpoint, loop, read_ply, runs, session
 from splatdream.cameras import orbit
 from splatdream.checkpoint import load_state
+from splatdream.manifest import read_manifest
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 
@@ -237,7 +238,7 @@ def test_other_weights_are_refused_and_another_machine_is_told(recipe, output, w
     told = []
     assert made(session.resume(folder, say=told.append), output) == whole
     assert told == [f"the result may differ in its last bits: versions torch: 1.0, now {torch_version}"]
-    assert (runs.read_manifest(folder) or {})["changes"] == [f"versions torch: 1.0, now {torch_version}"]
+    assert (read_manifest(folder) or {})["changes"] == [f"versions torch: 1.0, now {torch_version}"]
 
 
 def test_a_disk_that_fills_up_costs_nothing_that_was_saved(recipe, output, whole, monkeypatch) -> None:
@@ -327,7 +328,7 @@ def test_a_run_in_portions_is_resumed_in_portions(weights, recipe, output, whole
     prior.portions.views = None  # type: ignore[attr-defined]
     assert made(session.resume(output, prior=prior), output) == done
     assert prior.portions.views == 1  # type: ignore[attr-defined]
-    assert (runs.read_manifest(runs.run_folder(output)) or {})["portions"] == 1
+    assert (read_manifest(runs.run_folder(output)) or {})["portions"] == 1
 
 
 def test_a_state_of_another_version_is_kept_and_refused(recipe, output, whole, monkeypatch) -> None:
@@ -353,7 +354,7 @@ def test_a_want_of_memory_that_made_portions_smaller_is_kept(weights, recipe, ou
     prior.portions.views = None  # type: ignore[attr-defined]
     *_, _ = session.resume(output, prior=prior)
     assert prior.portions.views == 2  # type: ignore[attr-defined]
-    manifest = runs.read_manifest(runs.run_folder(output)) or {}
+    manifest = read_manifest(runs.run_folder(output)) or {}
     assert manifest["changes"] == ["memory ran out in step 2: all views at once, then 2"]
 
 

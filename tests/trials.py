@@ -9,6 +9,7 @@ from pathlib import Path
 from splatdream import runs
 from splatdream.batch.claims import Claims
 from splatdream.batch.prompts import Job, job, write_plan
+from splatdream.manifest import read_manifest, sha256
 from splatdream.recipe import Recipe
 
 TINY = Recipe("a red mug", renderer="dense", device="cpu", steps=4, views=1, count=20)
@@ -40,8 +41,8 @@ def whole(batch: Path, jobs: list[Job], claims: Claims) -> list[str]:
     wrong = [f"{name} is left" for state in ("todo", "taken", "failed") for name in claims.jobs(state)]
     for each in jobs:
         output = each.output(batch)
-        manifest = runs.read_manifest(runs.run_folder(output))
-        if manifest is None or runs.sha256(output) != manifest["result"]["sha256"]:
+        manifest = read_manifest(runs.run_folder(output))
+        if manifest is None or sha256(output) != manifest["result"]["sha256"]:
             wrong.append(f"{each.name} has no result")
             continue
         begins, ends = (len(runs.events(runs.run_folder(output), event)) for event in ("begin", "end"))

@@ -26,6 +26,7 @@ from splatdream.export import read
 from splatdream.export.atomic import disk_full
 from splatdream.init.sphere import Sphere
 from splatdream.locks import alone
+from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
 from splatdream.turntable import turntable, write_gif
 
@@ -176,7 +177,7 @@ def result_of(job: Job, batch: Path) -> dict[str, Any]:
     recipe, _ = session.settled(job.recipe)
     images = turntable(asset.splats.to(recipe.device), find("renderer", recipe.renderer), views=VIEWS, size=PIXELS)
     write_gif(images, output.with_suffix(".gif"))
-    manifest = runs.read_manifest(runs.run_folder(output)) or {}
+    manifest = read_manifest(runs.run_folder(output)) or {}
     return {
         "name": job.name,
         "score": round(report.score, 4),

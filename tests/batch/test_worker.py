@@ -12,6 +12,7 @@ from splatdream.batch import worker
 from splatdream.batch.claims import Hopeless
 from splatdream.batch.results import archive, outcomes
 from splatdream.batch.worker import work
+from splatdream.manifest import sha256
 from splatdream.recipe import Recipe
 
 
@@ -38,7 +39,7 @@ def test_a_batch_makes_the_bytes_of_single_runs(base, tmp_path) -> None:
         list(session.start(recipe, tmp_path / "alone.ply"))
         assert each.output(tmp_path).read_bytes() == (tmp_path / "alone.ply").read_bytes()
         result = claims.results("done")[each.name]
-        assert result["sha256"] == runs.sha256(each.output(tmp_path))
+        assert result["sha256"] == sha256(each.output(tmp_path))
         assert 0.0 <= result["score"] <= 1.0
         assert each.output(tmp_path).with_suffix(".gif").is_file()
 

@@ -11,6 +11,7 @@ from shapes import shap_e_folder
 from splatdream import Recipe, runs
 from splatdream.export import write
 from splatdream.init.sphere import Sphere
+from splatdream.manifest import sha256
 from splatdream_cli.named import beginning
 
 
@@ -48,7 +49,7 @@ def test_a_run_begins_with_a_mesh_and_its_manifest_has_the_hash(call, small, tmp
     assert result.exit_code == 0, result.output
     assert saved_recipe().init == f"points:file={tmp_path / 'box.obj'}"
     manifest = json.loads(Path("mug.run/manifest.json").read_text())
-    assert manifest["init"]["sha256"]["box.obj"] == runs.sha256(tmp_path / "box.obj")
+    assert manifest["init"]["sha256"]["box.obj"] == sha256(tmp_path / "box.obj")
     assert manifest["result"]["gaussians"] == 30
     again = call("reproduce", "mug.run")
     assert again.exit_code == 0, again.output

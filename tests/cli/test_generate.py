@@ -7,6 +7,7 @@ import pytest
 
 import splatdream
 from splatdream import Recipe, read_ply, runs
+from splatdream.manifest import sha256
 from splatdream.recipe import preset
 from splatdream_cli.plan import compose
 
@@ -48,11 +49,11 @@ def test_the_saved_recipe_repeats_the_run_bit_for_bit(call, small) -> None:
 def test_the_manifest_describes_the_file_the_weights_and_the_versions(call, small, tiny) -> None:
     call("generate", "a red mug", "-o", "mug.ply", *small, "--seed", "7")
     manifest = json.loads(Path("mug.run/manifest.json").read_text())
-    assert manifest["result"]["sha256"] == runs.sha256(Path("mug.ply"))
+    assert manifest["result"]["sha256"] == sha256(Path("mug.ply"))
     assert manifest["result"]["gaussians"] == 30
     assert manifest["seed"] == 7
     assert manifest["versions"]["splatdream"] == splatdream.__version__
-    assert manifest["prior"]["sha256"]["unet/diffusion_pytorch_model.safetensors"] == runs.sha256(
+    assert manifest["prior"]["sha256"]["unet/diffusion_pytorch_model.safetensors"] == sha256(
         tiny / "unet" / "diffusion_pytorch_model.safetensors"
     )
     steps = [json.loads(line) for line in Path("mug.run/log.jsonl").read_text().splitlines()]
