@@ -193,8 +193,13 @@ def result_of(job: Job, batch: Path) -> dict[str, Any]:
 
 
 def stop_with_input(stop: threading.Event) -> None:
-    """Sets `stop` when standard input ends or a signal asks for it; Ctrl-C is for who started this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Sets `stop` when standard input ends or a signal asks for it.
+
+    Ctrl-C and the closing of a terminal are for who started this process, and then ends its input.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     def wait() -> None:
