@@ -36,7 +36,8 @@ def name(number: int) -> str:
 
 
 def heading(found: list[Outcome]) -> str:
-    counts = {state: sum(outcome.state == state for outcome in found) for state in ("done", "failed", "open")}
+    states = ("done", "failed", "open", "withdrawn")
+    counts = {state: sum(outcome.state == state for outcome in found) for state in states}
     return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
 
 

@@ -20,7 +20,10 @@ RESULTS = "results.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job and what became of it: `state` is "done", "failed" or "open"; `best` of its prompt's seeds."""
+    """A job and what became of it; `best` of its prompt's seeds.
+
+    `state` is "done", "failed", "open" or, of one that is asked for no more, "withdrawn".
+    """
 
     job: Job
     state: str
@@ -34,11 +37,13 @@ class Outcome:
 
 def outcomes(plan: dict[str, Job], claims: Claims) -> list[Outcome]:
     """Of every job, in the plan's order."""
+    # Looked at before what is filed, and `todo` twice, since jobs are on their way.
+    due = claims.jobs("todo") | claims.jobs("taken") | claims.jobs("todo")
     done, failed = claims.results("done"), claims.results("failed")
     best = best_of([job for name, job in plan.items() if name in done], done)
     found = []
     for name, job in plan.items():
-        state = "done" if name in done else "failed" if name in failed else "open"
+        state = "done" if name in done else "failed" if name in failed else "open" if name in due else "withdrawn"
         found.append(Outcome(job, state, done.get(name) or failed.get(name) or {}, name in best))
     return found
 

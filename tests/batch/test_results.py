@@ -62,8 +62,21 @@ def test_a_better_seed_that_comes_later_takes_the_place(batch) -> None:
 
 def test_nothing_is_moved_while_seeds_are_being_done(batch) -> None:
     later = job(SEEDS[0].recipe.replace(seed=7))
-    concluded(batch, [*SEEDS, later])
+    claims = Claims(batch)
+    claims.add([later.name])
+    assert concluded(batch, [*SEEDS, later])[-1].state == "open"
+    claims.take("a")
+    assert concluded(batch, [*SEEDS, later])[-1].state == "open"
     assert all(each.output(batch).is_file() for each in SEEDS)
+
+
+def test_a_seed_that_is_asked_for_no_more_holds_nothing_up(batch) -> None:
+    later = job(SEEDS[0].recipe.replace(seed=7))
+    claims = Claims(batch)
+    claims.add([later.name])
+    claims.withdraw([later.name])
+    assert concluded(batch, [*SEEDS, later])[-1].state == "withdrawn"
+    assert [each.place(batch) == each.output(batch) for each in SEEDS] == [False, True, False]
 
 
 def test_every_job_has_its_line(batch) -> None:
@@ -85,6 +98,7 @@ def test_every_job_has_its_line(batch) -> None:
 
 def test_pages_escape_prompts_and_link_what_is_there(batch, monkeypatch) -> None:
     others = [job(Recipe(f"ball {number}")) for number in range(3)]
+    Claims(batch).add([each.name for each in others])
     monkeypatch.setattr(page, "PROMPTS", 2)
     assert write_pages(concluded(batch, [*SEEDS, *others]), batch) == 2
     first, second = ((batch / name).read_text() for name in ("index.html", "index-2.html"))
