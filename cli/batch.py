@@ -152,6 +152,7 @@ def enqueue(out: Path, claims: Claims, jobs: list[Job], retry_failed: bool) -> s
             write_plan(out, plan | wanted)
         again = claims.retry(wanted) if retry_failed else 0
         mended = claims.mend()
+        lost = claims.retry([name for name, job in wanted.items() if not job.place(out).is_file()], "done")
         claims.add(list(wanted))
         withdrawn = claims.withdraw(plan.keys() - wanted.keys())
     done, failed = (len(claims.jobs(state) & wanted.keys()) for state in ("done", "failed"))
@@ -160,6 +161,7 @@ def enqueue(out: Path, claims: Claims, jobs: list[Job], retry_failed: bool) -> s
     )
     said += [f"{again:,} are tried again"] * bool(again)
     said += [f"what was filed of {mended:,} is damaged and looked up again"] * bool(mended)
+    said += [f"the splats of {lost:,} are gone and made again"] * bool(lost)
     said += [f"{withdrawn:,} of other files are left for another time"] * bool(withdrawn)
     stdout().print(f"{len(wanted):,} jobs in {out}" + (f": {', '.join(said)}" if said else ""))
     return set(wanted)

@@ -86,12 +86,12 @@ class Claims:
         names = self._names(state)
         return set(names) if state in ("done", "failed") else {Claim.read(name).job for name in names}
 
-    def retry(self, jobs: Collection[str]) -> int:
-        """Puts up again what failed of these, and returns its number."""
-        failed = sorted(self.jobs("failed").intersection(jobs))
-        for job in failed:
-            self._moved(f"failed/{job}", f"todo/{job}.0")
-        return len(failed)
+    def retry(self, jobs: Collection[str], state: str = "failed") -> int:
+        """Puts up again what of these was filed under "failed", or under "done", and returns its number."""
+        filed = sorted(self.jobs(state).intersection(jobs))
+        for job in filed:
+            self._moved(f"{state}/{job}", f"todo/{job}.0")
+        return len(filed)
 
     def withdraw(self, jobs: Collection[str]) -> int:
         """Takes back those of these jobs that nobody has begun, unless others are at work, and returns their number."""

@@ -53,7 +53,7 @@ def best_of(jobs: list[Job], done: dict[str, dict[str, Any]]) -> set[str]:
     best: dict[str, Job] = {}
     for job in jobs:
         rival = best.get(job.folder)
-        if rival is None or done[job.name]["score"] > done[rival.name]["score"]:
+        if rival is None or done[job.name].get("score", 0.0) > done[rival.name].get("score", 0.0):
             best[job.folder] = job
     return {job.name for job in best.values()}
 

@@ -107,9 +107,9 @@ class Worker:
         output = job.place(self.batch)
         folder = runs.run_folder(output)
         output.parent.mkdir(parents=True, exist_ok=True)
-        while not runs.finished(folder):
+        while not (runs.finished(folder) and output.is_file()):
             prior = self.prior(job.recipe)
-            begun = (folder / runs.RECIPE).is_file()
+            begun = (folder / runs.RECIPE).is_file() and not runs.finished(folder)
             steps = session.resume(folder, prior=prior) if begun else session.start(job.recipe, output, prior=prior)
             try:
                 with closing(steps):

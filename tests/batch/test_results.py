@@ -79,6 +79,11 @@ def test_a_seed_that_is_asked_for_no_more_holds_nothing_up(batch) -> None:
     assert [each.place(batch) == each.output(batch) for each in SEEDS] == [False, True, False]
 
 
+def test_a_result_without_a_score_is_the_worst(batch) -> None:
+    (Claims(batch).folder / "done" / SEEDS[1].name).write_text("{}")
+    assert [outcome.best for outcome in concluded(batch)] == [False, False, True]
+
+
 def test_every_job_has_its_line(batch) -> None:
     failing = job(Recipe("a ball"))
     claims = Claims(batch)

@@ -96,6 +96,17 @@ def test_a_run_that_was_finished_by_the_dead_is_not_done_again(base, tmp_path) -
     assert len(runs.events(runs.run_folder(only.output(tmp_path)), "begin")) == 1
 
 
+def test_a_splat_that_was_deleted_is_made_again_from_the_beginning(base, tmp_path) -> None:
+    (only,), claims = begun(tmp_path, [base], retries=0)
+    work(tmp_path, "a", threading.Event(), retries=0)
+    before = only.output(tmp_path).read_bytes()
+    only.output(tmp_path).unlink()
+    assert claims.retry([only.name], "done") == 1
+    work(tmp_path, "b", threading.Event(), retries=0)
+    assert claims.jobs("done") == {only.name}
+    assert only.output(tmp_path).read_bytes() == before
+
+
 def test_a_folder_in_another_workers_hands_is_waited_for(base, tmp_path) -> None:
     (only,), claims = begun(tmp_path, [base], retries=1)
     output = only.output(tmp_path)

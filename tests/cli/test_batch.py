@@ -1,6 +1,7 @@
 """`splatdream batch`: what it writes and says, its exit codes, and what it refuses before it begins."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,16 @@ def test_lines_that_were_taken_out_are_not_made_and_do_not_count(call, settings)
     assert second.exit_code == 0, second.output
     assert "1 of 1 done, 0 failed" in second.stdout
     assert "a red dragn" in Path("b/index.html").read_text()
+
+
+def test_a_splat_that_was_deleted_is_made_again(call, settings) -> None:
+    Path("p.txt").write_text("a red mug\n")
+    words = ["batch", "p.txt", "--out", "b", "--workers", "1", *settings]
+    first = call(*words)
+    assert first.exit_code == 0, first.output
+    (splat,) = Path("b").glob("*/seed-0.ply")
+    shutil.rmtree(splat.parent)
+    again = call(*words)
+    assert again.exit_code == 0, again.output
+    assert "1 jobs in b: the splats of 1 are gone and made again" in again.stdout
+    assert splat.is_file()
