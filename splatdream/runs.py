@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 from typing import Any
 
-from splatdream.export.atomic import atomic_write
+from splatdream.export import atomic
 from splatdream.locks import try_lock
 from splatdream.recipe import Recipe
 
@@ -119,12 +118,13 @@ def forget(folder: Path) -> None:
 
 def sweep(run: Run) -> None:
     """Takes away what a process that was killed while it wrote has left half written. Call it with the lock held."""
-    for path in (*run.folder.glob(".*.tmp"), *run.output.parent.glob(f".{escape(run.output.name)}.*.tmp")):
+    for path in run.folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+    atomic.sweep(run.output)
 
 
 def write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
+    with atomic.atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -143,12 +143,15 @@ class Claims:
             else:
                 reason = f"{claim.deaths + 1} workers died over it, the last one {why}"
                 self.settle(claim, "failed", {"name": claim.job, "error": reason})
-        (self.folder / "workers" / worker).unlink(missing_ok=True)
+        self.leave(worker)
+        for half_written in (*self.folder.glob(f"taken/.*@{worker}.*.tmp"), *self.folder.glob(f"workers/.{worker}.*")):
+            half_written.unlink(missing_ok=True)
         return len(held)
 
     def bury_stale(self) -> int:
-        """Buries every worker without a pulse that holds a job, and returns how many there were."""
-        stale = [worker for worker in {claim.worker for claim in self.taken()} if self.silence(worker) is not None]
+        """Buries every worker without a pulse, and returns how many there were."""
+        workers = {claim.worker for claim in self.taken()} | {*self._names("workers")}
+        stale = [worker for worker in workers if self.silence(worker) is not None]
         for worker in stale:
             self.bury(worker, f"without a sign of life for {self.stale_seconds:.0f} s")
         return len(stale)

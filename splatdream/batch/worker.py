@@ -23,7 +23,7 @@ from splatdream.catalog import find
 from splatdream.check import check_splats
 from splatdream.contracts import Prior
 from splatdream.export import read
-from splatdream.export.atomic import disk_full
+from splatdream.export.atomic import disk_full, sweep
 from splatdream.init.sphere import Sphere
 from splatdream.locks import alone
 from splatdream.manifest import read_manifest
@@ -176,6 +176,7 @@ def result_of(job: Job, batch: Path) -> dict[str, Any]:
     report = check_splats(asset.splats)
     recipe, _ = session.settled(job.recipe)
     images = turntable(asset.splats.to(recipe.device), find("renderer", recipe.renderer), views=VIEWS, size=PIXELS)
+    sweep(output.with_suffix(".gif"))
     write_gif(images, output.with_suffix(".gif"))
     manifest = read_manifest(runs.run_folder(output)) or {}
     return {

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,13 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep(path: str | Path) -> None:
+    """Takes away what processes that were killed while they wrote this file have left; only for its sole writer."""
+    target = Path(os.path.realpath(path))
+    for temporary in target.parent.glob(f".{escape(target.name)}.*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def disk_full(error: BaseException | None) -> bool:

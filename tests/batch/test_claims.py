@@ -97,6 +97,22 @@ def test_only_those_without_a_pulse_are_buried(claims) -> None:
     assert claims.bury_stale() == 1
 
 
+def test_what_the_dead_have_half_written_is_taken_away_and_they_are_listed_no_more(claims) -> None:
+    claims.beat("idle", {"job": None})
+    claims.beat("alive", {})
+    dead = take(claims, "dead")
+    half = [claims.folder / "taken" / f".{dead.token}.0a1b.tmp", claims.folder / "workers" / ".dead.0a1b.tmp"]
+    others = claims.folder / "taken" / ".job.0@deadly.0a1b.tmp"
+    for path in (*half, others):
+        path.write_text("{")
+    for path in (claims.folder / "workers" / "idle", claims.folder / "taken" / dead.token):
+        os.utime(path, (1.0, 1.0))
+    assert claims.bury_stale() == 2
+    assert not any(path.exists() for path in half)
+    assert others.exists()
+    assert claims.workers().keys() == {"alive"}
+
+
 def test_a_released_job_has_no_death_on_it(claims) -> None:
     claim = take(claims, "a")
     claims.release(claim)

@@ -107,6 +107,17 @@ def test_a_splat_that_was_deleted_is_made_again_from_the_beginning(base, tmp_pat
     assert only.output(tmp_path).read_bytes() == before
 
 
+def test_the_film_that_the_dead_have_half_written_is_swept_away(base, tmp_path) -> None:
+    (only,), _ = begun(tmp_path, [base], retries=0)
+    film = only.output(tmp_path).with_suffix(".gif")
+    film.parent.mkdir()
+    half = film.with_name(f".{film.name}.0a1b.tmp")
+    half.write_bytes(b"GIF8")
+    work(tmp_path, "a", threading.Event(), retries=0)
+    assert film.is_file()
+    assert not half.exists()
+
+
 def test_a_folder_in_another_workers_hands_is_waited_for(base, tmp_path) -> None:
     (only,), claims = begun(tmp_path, [base], retries=1)
     output = only.output(tmp_path)

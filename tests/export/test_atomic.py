@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from splatdream.export.atomic import atomic_write
+from splatdream.export.atomic import atomic_write, sweep
 
 
 def test_the_file_appears_only_when_the_block_has_ended(tmp_path):
@@ -39,6 +39,22 @@ def test_a_target_that_cannot_be_replaced_leaves_no_litter(tmp_path):
     with pytest.raises((IsADirectoryError, PermissionError)), atomic_write(tmp_path / "folder") as file:
         file.write(b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not give links to everybody")
+def test_what_the_killed_have_left_is_swept_away_where_a_link_leads(tmp_path):
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "a[1].ply", tmp_path / "link.ply"
+    target.touch()
+    link.symlink_to(target)
+    half = target.with_name(".a[1].ply.0a1b.tmp")
+    others = [target.with_name(".a1.ply.0a1b.tmp"), tmp_path / ".link.ply.0a1b.tmp"]
+    for path in (half, *others):
+        path.touch()
+    sweep(link)
+    assert not half.exists()
+    assert target.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_a_missing_folder_is_named(tmp_path):
