@@ -107,19 +107,18 @@ def batch(
             stdout().print(f"stopped by {stop.name}; the same command goes on with it")
             raise typer.Exit(stop.exit_code) from None
         except Hopeless:
-            tell(became(out, claims, asked), out, time.perf_counter() - begun)
+            tell(of(asked, outcomes(read_plan(out), claims)), out, time.perf_counter() - begun)
             raise
-    found = became(out, claims, asked)
+    found = of(asked, conclude(out, claims))
     tell(found, out, time.perf_counter() - begun)
-    conclude(out, claims)
     stdout().print(f"look at them: {out / 'index.html'}")
     if any(outcome.state != "done" for outcome in found):
         raise typer.Exit(FAILED)
 
 
-def became(out: Path, claims: Claims, asked: set[str]) -> list[Outcome]:
-    """Of the jobs of this file; the pages show all that the folder has seen."""
-    return [outcome for outcome in outcomes(read_plan(out), claims) if outcome.job.name in asked]
+def of(asked: set[str], found: list[Outcome]) -> list[Outcome]:
+    """What became of the jobs of this file; the pages show all that the folder has seen."""
+    return [outcome for outcome in found if outcome.job.name in asked]
 
 
 def checked(jobs: list[Job]) -> str:
@@ -275,13 +274,17 @@ def bars(claims: Claims) -> Generator[None, None, None]:
             yield
 
 
-def conclude(out: Path, claims: Claims) -> None:
-    """Sorts the best from the others, and writes the results and the pages, as far as the batch has come."""
+def conclude(out: Path, claims: Claims) -> list[Outcome]:
+    """Sorts the best from the others, writes the results and the pages, as far as the batch has come, and returns it.
+
+    What was filed is read under the lock, so that of several who conclude at once the last one has seen most.
+    """
     with alone(claims.folder / "plan.lock"):
         found = outcomes(read_plan(out), claims)
         archive(found, out)
         write_results(found, out)
         write_pages(found, out)
+    return found
 
 
 def tell(found: list[Outcome], out: Path, seconds: float) -> None:
