@@ -104,6 +104,8 @@ def gsplat(built: Kernels, has_cuda: bool) -> Finding:
     name = version("gsplat")
     if not has_cuda:
         return Finding("gsplat", "note", f"{name}; it needs a CUDA device", facts)
+    if built.state == "no folder":
+        return Finding("gsplat", "bad", f"{name}, whose kernels cannot be kept: {built.folder} cannot be made", facts)
     if built.state == "no compiler":
         text = f"{name} without kernels, and no nvcc to build them: install the CUDA toolkit, or a wheel with kernels"
         return Finding("gsplat", "bad", text, facts)

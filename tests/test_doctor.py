@@ -23,6 +23,8 @@ HERE = Path("built")
         (Kernels("built", HERE, 20), True, "good", "kernels built"),
         (Kernels("shipped", HERE), True, "good", "kernels shipped"),
         (Kernels("absent", HERE), True, "bad", "pip install gsplat"),
+        (Kernels("no folder", HERE), True, "bad", "built cannot be made"),
+        (Kernels("no folder", HERE), False, "note", "needs a CUDA device"),
     ],
 )
 def test_gsplat_is_bad_only_where_it_is_needed_and_cannot_be_had(kernels, has_cuda, state, text) -> None:

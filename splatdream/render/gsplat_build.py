@@ -27,7 +27,10 @@ SOURCE_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Kernels:
-    """`state` is "absent" (no gsplat), "shipped" (in its wheel), "built" (in `folder`), "unbuilt" or "no compiler"."""
+    """`state` is "absent" (no gsplat), "shipped" (in its wheel), "built" (in `folder`), "unbuilt" or "no compiler".
+
+    It is "no folder" where none can be made for them: then `folder` is what stands in the way.
+    """
 
     state: str
     folder: Path
@@ -42,13 +45,16 @@ class Kernels:
 
 def kernels() -> Kernels:
     """What there is on this machine, told from files alone."""
-    folder = build_folder()
     package = find_spec("gsplat")
     if package is None or package.origin is None:
-        return Kernels("absent", folder)
+        return Kernels("absent", Path())
     home = Path(package.origin).parent
     if [*home.glob("csrc*.so"), *home.glob("csrc*.pyd")]:
         return Kernels("shipped", home)
+    try:
+        folder = build_folder()
+    except OSError as error:
+        return Kernels("no folder", Path(error.filename))
     sources = len([*home.glob("cuda/csrc/*.cu")])
     if any((folder / f"{EXTENSION}{suffix}").is_file() for suffix in (".so", ".pyd")):
         return Kernels("built", folder, sources)

@@ -52,6 +52,16 @@ def test_without_a_compiler_there_is_no_build(package) -> None:
     assert kernels().state == "no compiler"
 
 
+def test_a_folder_that_cannot_be_made_is_told_and_needed_by_none_that_ships_kernels(package, monkeypatch) -> None:
+    def forbidden() -> Path:
+        raise PermissionError(13, "Permission denied", "/closed")
+
+    monkeypatch.setattr(gsplat_build, "build_folder", forbidden)
+    assert kernels() == gsplat_build.Kernels("no folder", Path("/closed"))
+    (package / "gsplat" / "csrc.cpython-311-x86_64-linux-gnu.so").touch()
+    assert kernels().state == "shipped"
+
+
 def test_what_was_built_or_shipped_is_found(package) -> None:
     (package / "build" / "gsplat_cuda.so").touch()
     assert kernels().state == "built"
