@@ -38,13 +38,16 @@ def follow(
     *,
     live: bool = False,
     folder: Path | None = None,
+    again: str | None = None,
 ) -> None:
     """Shows a run's steps to the end, or exits with 128 + the number of the signal that stopped it.
 
     `done` steps of the recipe's lie behind; `live` shows them in the browser too, whose page can stop them as well;
-    `folder` is the run's where it is not named after its output any more.
+    `folder` is the run's where it is not named after its output any more; `again` is the command that goes on with it,
+    where that is not `splatdream resume`.
     """
     out, folder, begun = stdout(), folder or runs.run_folder(output), time.perf_counter()
+    again = again or shown_command("splatdream", "resume", folder)
     with watched(live, recipe.prompt) as page, stoppable() as stop:
         try:
             with display(out, recipe.steps, done) as shown, closing(steps):
@@ -63,10 +66,10 @@ def follow(
                     stop.check()
         except KeyboardInterrupt:
             by = "the page" if page is not None and page.stopped else stop.name
-            tell_stopped(by, recipe, output, folder)
+            tell_stopped(by, recipe, output, folder, again)
             raise typer.Exit(stop.exit_code) from None
         except Exception:
-            tell_kept(folder)
+            tell_kept(folder, again)
             raise
     manifest = read_manifest(folder)
     if manifest is None:
@@ -108,7 +111,7 @@ def preview(step: "Step", recipe: Recipe, output: Path) -> None:
     write_sheet(pictures, output.with_suffix(".preview.png"))
 
 
-def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path) -> None:
+def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path, again: str) -> None:
     """What the stop by a signal or the page has left, and how to go on."""
     out, left = stdout(), runs.events(folder, "stop")
     if left and left[-1]["step"]:
@@ -117,12 +120,11 @@ def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path) -> None:
     else:
         out.print(f"stopped by {by} before the first step; {output} was not written")
     if (folder / runs.RECIPE).is_file():
-        out.print(f"to go on: {shown_command('splatdream', 'resume', folder)}")
+        out.print(f"to go on: {again}")
 
 
-def tell_kept(folder: Path) -> None:
+def tell_kept(folder: Path, again: str) -> None:
     """How a run that failed can be tried again."""
     kept = next(iter(runs.states(folder)), None)
     if kept is not None:
-        again = shown_command("splatdream", "resume", folder)
         stdout().print(f"the state after step {kept} is kept; to try again from there: {again}")

@@ -9,10 +9,10 @@ from splatdream import runs
 from splatdream.export import output_suffix, read
 from splatdream.manifest import differences, manifest_in, origin_of, sha256
 from splatdream.recipe import Recipe
-from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
+from splatdream_cli.console import FAILED, Refused, refusing, shown_command, stdout, teaching
 from splatdream_cli.follow import follow
 from splatdream_cli.generate import quieten
-from splatdream_cli.plan import check
+from splatdream_cli.plan import Plan, broken_off, check
 
 if TYPE_CHECKING:
     from splatdream.splats import Splats
@@ -38,7 +38,10 @@ def reproduce(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
-    """Run a manifest again and compare: exit code 0 for the same bytes, 1 for others."""
+    """Run a manifest again and compare: exit code 0 for the same bytes, 1 for others.
+
+    The same command goes on where it was broken off.
+    """
     quieten()
     with refusing():
         file = path if path.suffix == ".json" else runs.folder_of(path) / runs.MANIFEST
@@ -53,7 +56,11 @@ def reproduce(
         target = output or first.with_name(f"{first.name.removesuffix(suffix)}.again{suffix}")
         if output_suffix(target) != suffix:
             raise Refused(f"{target} must end in {suffix}, as the first result does, to be compared with it")
-    plan = check(recipe if prior is None else recipe.replace(prior=prior), target, force=force)
+    goes_on = broken_off(runs.run_folder(target)) and not force
+    plan = check(recipe if prior is None else recipe.replace(prior=prior), target, force=force or goes_on)
+    every, portions = manifest["checkpoint_every"], manifest.get("portions")
+    if goes_on:
+        check_same(plan, every, portions)
     from splatdream import session
 
     out = stdout()
@@ -62,9 +69,13 @@ def reproduce(
         changes = differences({key: manifest[key] for key in here}, here) + manifest.get("changes", [])
         for change in changes:
             out.print(f"not as it was: {change}")
-        every, portions = manifest["checkpoint_every"], manifest.get("portions")
-        work = session.start(plan.recipe, target, checkpoint_every=every, say=out.print, portions=portions)
-        follow(work, plan.recipe, target, 0)
+        if goes_on:
+            work = session.resume(plan.folder, say=out.print)
+        else:
+            work = session.start(plan.recipe, target, checkpoint_every=every, say=out.print, portions=portions)
+        done = next(iter(runs.states(plan.folder)), 0) if goes_on else 0
+        given = [word for option in (("-o", output), ("--prior", prior)) if option[1] for word in option]
+        follow(work, plan.recipe, target, 0, done, again=shown_command("splatdream", "reproduce", path, *given))
     again = sha256(target)
     if again == manifest["result"]["sha256"]:
         out.print(f"the same bytes: {again}")
@@ -76,6 +87,14 @@ def reproduce(
     elif not changes:
         out.print("nothing that the manifest records has changed; on the CPU this must not be: please report it")
     raise typer.Exit(FAILED)
+
+
+def check_same(plan: Plan, every: int, portions: int | None) -> None:
+    """Refused where the run that was broken off in the plan's folder is not this one's."""
+    with refusing():
+        run = runs.read(plan.folder)
+    if (run.recipe, run.checkpoint_every, run.origin.get("portions")) != (plan.recipe, every, portions):
+        raise Refused(f"{plan.folder} holds another run, that was broken off; --force begins anew")
 
 
 def distance(first: Path, again: Path, result: dict[str, Any]) -> str:

@@ -64,13 +64,17 @@ def generate_several(plans: list[Plan], prior: "Prior", checkpoint_every: int, c
                     stop.check()
         except KeyboardInterrupt:
             for plan in plans:
-                tell_stopped(stop.name, plan.recipe, plan.output, plan.folder)
+                tell_stopped(stop.name, plan.recipe, plan.output, plan.folder, resuming(plan))
             raise typer.Exit(stop.exit_code) from None
         except Exception:
             for plan in plans:
-                tell_kept(plan.folder)
+                tell_kept(plan.folder, resuming(plan))
             raise
     tell_best(plans, time.perf_counter() - begun)
+
+
+def resuming(plan: Plan) -> str:
+    return shown_command("splatdream", "resume", plan.folder)
 
 
 def tell_best(plans: list[Plan], seconds: float) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from splatdream import Recipe, runs
+
 MANIFEST = Path("mug.run/manifest.json")
 
 
@@ -106,3 +108,34 @@ def test_a_manifest_with_values_of_other_kinds_is_refused(key, value, call, made
     result = call("reproduce", "mug.run")
     assert result.exit_code == 2
     assert f"it does not say the run's {key}" in result.stderr
+
+
+def test_what_was_interrupted_goes_on_by_the_same_command_and_is_compared(call, made, monkeypatch) -> None:
+    from splatdream.priors.diffusion import DiffusionPrior
+
+    condition, calls = DiffusionPrior.condition, []
+
+    def interrupted(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return condition(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionPrior, "condition", interrupted)
+        stopped = call("reproduce", "mug.run", "-o", "other.ply")
+    assert stopped.exit_code == 130
+    assert "to go on: splatdream reproduce mug.run -o other.ply" in stopped.stdout
+    again = call("reproduce", "mug.run", "-o", "other.ply")
+    assert again.exit_code == 0, again.output
+    assert "steps 2 to 3" in again.stdout
+    assert f"the same bytes: {made['result']['sha256']}" in again.stdout
+
+
+def test_another_run_that_was_broken_off_is_not_gone_on_with(call, made) -> None:
+    Path("other.run").mkdir()
+    runs.begin(runs.run_folder("other.ply"), Recipe("a blue ball"), "other.ply", 25, made)
+    result = call("reproduce", "mug.run", "-o", "other.ply")
+    assert result.exit_code == 2
+    assert "other.run holds another run, that was broken off; --force begins anew" in result.stderr
+    assert call("reproduce", "mug.run", "-o", "other.ply", "--force").exit_code == 0
