@@ -157,10 +157,10 @@ def prior_of(recipe: Recipe, gigabytes: float | None) -> "Prior":
 
 
 def quieten() -> None:
-    """diffusers and transformers draw bars and log advice of their own; set before they are loaded."""
+    """diffusers and transformers draw bars and log advice, and errors that we tell ourselves; set before they load."""
     for name, value in (
-        ("DIFFUSERS_VERBOSITY", "error"),
-        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DIFFUSERS_VERBOSITY", "critical"),
+        ("TRANSFORMERS_VERBOSITY", "critical"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("TQDM_DISABLE", "1"),
     ):

@@ -1,12 +1,16 @@
 """`splatdream prior`: what it lists, what it finds wrong, and what stands behind a prior's name."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
 from families import sd_folder
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
 from splatdream.priors.hub import Offer
 
@@ -95,6 +99,19 @@ def test_a_run_with_a_lora_says_so_everywhere_and_goes_on_from_another_folder(ca
     plain = call("generate", "a red mug", "-o", "plain.ply", *small)
     assert plain.exit_code == 0
     assert Path("plain.ply").read_bytes() != Path("mug.ply").read_bytes()
+
+
+def test_a_lora_that_does_not_fit_is_told_in_one_line(tiny, tmp_path) -> None:
+    """In a process of its own: diffusers would log the names of all that does not fit, a line each."""
+    file = lora_file(tiny, tmp_path)
+    save_file({name: value.repeat(1, 2) for name, value in load_file(file).items()}, file)
+    words = ["generate", "a red mug", "-o", str(tmp_path / "mug.ply"), "--prior", str(tiny), "--lora", str(file)]
+    command = [sys.executable, "-m", "splatdream_cli.main", *words, "--device", "cpu"]
+    result = subprocess.run(command, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: the LoRA {file} does not fit a StableDiffusionPipeline")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "mug.run").exists()
 
 
 def test_a_lora_that_is_not_there_is_refused_before_anything_is_written(call, small) -> None:
