@@ -37,14 +37,14 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
     model = type(pipeline).__name__
     if not path.exists():
         raise FileNotFoundError(f"there is no LoRA {path}")
-    where: dict[str, Any] = {"weight_name": path.name} if path.is_file() else {}
-    folder = path.parent if path.is_file() else path
-    if path.is_file() and path.suffix != ".safetensors":
-        raise ValueError(f"{path} is no .safetensors; weights in other files could run code and are never opened")
+    file = lora_in(path) if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{file} is no .safetensors; weights in other files could run code and are never opened")
+    options = {"weight_name": file.name, "use_safetensors": True, "local_files_only": True}
     try:
-        pipeline.load_lora_weights(str(folder), use_safetensors=True, local_files_only=True, **where)
-        given, placed = given_by(path), placed_in(pipeline)
-        if placed != given:
+        pipeline.load_lora_weights(str(file.parent), **options)
+        given, placed = given_by(file), placed_in(pipeline)
+        if placed != given or not given:
             raise ValueError(f"of its {given} weights {placed} belong there")
         pipeline.fuse_lora(lora_scale=scale, safe_fusing=True)  # refuses what is not finite
         pipeline.unload_lora_weights()
@@ -52,13 +52,19 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
         raise ValueError(f"the LoRA {path} does not fit a {model}: {first_line(error)}") from error
 
 
-def given_by(path: Path) -> int:
+def lora_in(folder: Path) -> Path:
+    """The file of a LoRA in a folder: of the name that diffusers gives it, or the only one. ValueError without it."""
+    files = sorted(folder.glob("*.safetensors"))
+    named = [file for file in files if file.name == "pytorch_lora_weights.safetensors"]
+    if len(named or files) != 1:
+        raise ValueError(f"{folder} holds {len(files)} files of .safetensors: say which one is the LoRA")
+    return (named or files)[0]
+
+
+def given_by(file: Path) -> int:
     """How many matrices a LoRA brings; its scales (alpha) are none."""
-    names = set()
-    for file in [path] if path.is_file() else path.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:
-            names |= {name for name in weights.keys() if not name.endswith(".alpha")}  # noqa: SIM118 - no dict
-    return len(names)
+    with safe_open(file, framework="pt") as weights:
+        return sum(not name.endswith(".alpha") for name in weights.keys())  # noqa: SIM118 - no dict
 
 
 def placed_in(pipeline: Any) -> int:
@@ -83,7 +89,7 @@ def learn_words(pipeline: Any, path: Path, token: str) -> None:
         raise ValueError(f"{path} holds no word for a {model}")
     for part, (name, table) in taught.items():
         word = token or name
-        if not table.numel() or not bool(table.isfinite().all()):
+        if table.ndim > 2 or not table.numel() or not bool(table.isfinite().all()):
             raise ValueError(f"the word in {path} has no meaning: its vectors are none, or not finite")
         if word in ("", "emb_params"):
             raise ValueError(f"{path} does not say which word it teaches; write ;words={path}:<my-word>")
@@ -100,7 +106,10 @@ def by_encoder(pipeline: Any, tables: dict[str, Tensor]) -> dict[tuple[str, str]
     """Of each (encoder, tokenizer) the name and the vectors that are meant for it."""
     if set(tables) <= set(ENCODERS):
         return {ENCODERS[key]: ("", table) for key, table in tables.items() if hasattr(pipeline, ENCODERS[key][0])}
-    return {ENCODERS["clip_l"]: next(iter(tables.items()))}
+    words = {name: table for name, table in tables.items() if name == "emb_params"} or tables
+    if len(words) != 1:  # the weights of something else
+        return {}
+    return {ENCODERS["clip_l"]: next(iter(words.items()))}
 
 
 def take_encoder(prior: Any, path: Path) -> None:

@@ -60,6 +60,16 @@ def test_a_folder_with_a_lora_and_several_loras_add_up(folder, lora, tmp_path) -
     torch.testing.assert_close(answer(twice), answer(once), atol=1e-5, rtol=1e-4)
 
 
+def test_of_several_files_in_a_folder_the_one_of_diffusers_name_is_the_lora(folder, lora, tmp_path) -> None:
+    for name in ("a", "b"):
+        save_file({key: 5 * value for key, value in load_file(lora).items()}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(ValueError, match=r"holds 2 files of \.safetensors: say which one is the LoRA"):
+        load_prior(f"{folder};lora={tmp_path}", "a red mug")
+    shutil.copy(lora, tmp_path / "pytorch_lora_weights.safetensors")
+    found = answer(load_prior(f"{folder};lora={tmp_path}", "a red mug"))
+    torch.testing.assert_close(found, answer(load_prior(f"{folder};lora={lora}", "a red mug")))
+
+
 def test_a_lora_of_another_architecture_is_refused(lora, folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="does not fit a StableDiffusionXLPipeline") as error:
         load_prior(f"{sdxl_folder(tmp_path / 'xl')};lora={lora}", "a red mug")
@@ -98,6 +108,9 @@ def test_a_lora_that_hardly_fits_is_refused(folder, lora, tmp_path) -> None:
     save_file({key: value * torch.nan for key, value in weights.items()}, tmp_path / "nan.safetensors")
     with pytest.raises(ValueError, match=r"does not fit a StableDiffusionPipeline: NaNs detected"):
         load_prior(f"{folder};lora={tmp_path / 'nan.safetensors'}", "a red mug")
+    save_file({}, tmp_path / "empty.safetensors")
+    with pytest.raises(ValueError, match="does not fit a StableDiffusionPipeline: of its 0 weights 0 belong there"):
+        load_prior(f"{folder};lora={tmp_path / 'empty.safetensors'}", "a red mug")
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -118,7 +131,7 @@ def test_a_new_word_means_what_the_stock_pipeline_takes_it_to_mean(folder, tmp_p
     assert not torch.allclose(ignorant, expected)
 
 
-def test_new_words_that_do_not_fit_are_refused(folder, tmp_path) -> None:
+def test_new_words_that_do_not_fit_are_refused(folder, lora, tmp_path) -> None:
     from splatdream.priors.models import Wanted
     from splatdream.priors.tuning import tune
 
@@ -138,6 +151,8 @@ def test_new_words_that_do_not_fit_are_refused(folder, tmp_path) -> None:
         tune(prior, Wanted("x", words=((str(empty), "<dog>"),)))
     with pytest.raises(ValueError, match=r"the word in .*broken\.safetensors has no meaning"):
         tune(prior, Wanted("x", words=((str(broken), ""),)))
+    with pytest.raises(ValueError, match=r"style\.safetensors holds no word for a StableDiffusionPipeline"):
+        tune(prior, Wanted("x", words=((str(lora), "<dog>"),)))
     with pytest.raises(ValueError, match="a SanaPipeline cannot be taught new words"):
         tune(DiffusionPrior.load(sana_folder(tmp_path / "sana")), Wanted("x", words=((str(wide), ""),)))
 
