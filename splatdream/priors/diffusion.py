@@ -6,6 +6,7 @@ called; which one a folder is, its `model_index.json` says.
 
 import json
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
@@ -190,9 +191,11 @@ class DiffusionPrior:
 
     def fit(self, words: list[str], ending: str, tokenizer: Any, window: int) -> int:
         """How many of the words fit into an encoder's window with the ending behind them."""
-        counts = range(len(words), 0, -1)
-        fitting = (count for count in counts if self.length(" ".join(words[:count]) + ending, tokenizer) <= window)
-        return next(fitting, 0)
+
+        def length(count: int) -> int:
+            return self.length(" ".join(words[:count]) + ending, tokenizer)
+
+        return bisect_right(range(1, len(words) + 1), window, key=length)
 
     def length(self, text: str, tokenizer: Any) -> int:
         convert = getattr(self.family.pipeline, "maybe_convert_prompt", None)  # what was taught may be several tokens

@@ -255,3 +255,13 @@ def test_a_prompt_longer_than_the_window_loses_its_last_words_and_says_which(who
         condition = prior.condition(prompt, "", orbit(1, 32))
     kept = prior.embed(" ".join(["red"] * room) + ", front view")
     assert torch.equal(condition.cond.tokens, kept.tokens)
+
+
+def test_a_page_of_words_is_cut_after_few_questions_to_the_tokenizer(whole, monkeypatch) -> None:
+    prior, lengths = DiffusionPrior.load(whole), []
+    length = prior.length
+    monkeypatch.setattr(prior, "length", lambda *asked: lengths.append(length(*asked)) or lengths[-1])
+    with pytest.warns(UserWarning, match="it leaves out"):
+        (kept,) = prior.worded("red mug " * 2000, "front")
+    assert length(kept, prior.family.pipeline.tokenizer) == prior.family.windows[0][1]
+    assert len(lengths) < 20  # twelve halvings of 4000 words
