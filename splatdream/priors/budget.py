@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+MOST = 1_000_000.0
+"""Gigabytes that no device has."""
 RESERVE = 1_000_000_000
 """For the splats, their pictures, and what a GPU's driver and allocator take."""
 
@@ -19,7 +21,7 @@ def keep_within(prior: Any, gigabytes: float) -> str:
 
     On a GPU torch is held to this much, so that a plan that was too bold is mended view by view (`portions.py`).
     """
-    if not gigabytes > 0.0:
+    if not 0.0 < gigabytes < MOST:
         raise ValueError(f"the memory to keep within is a number of gigabytes above 0; got {gigabytes:g}")
     prior.spare_memory()
     weights = sum(value.nbytes for network in (prior.unet, prior.vae) for value in network.parameters())

@@ -67,8 +67,9 @@ def test_views_at_once_follow_the_memory(prior) -> None:
         assert prior.portions.views == views
         assert f"so {views} at once;" in said
     assert "so 1 at once (that may be too little)" in keep_within(prior, 0.5)
-    with pytest.raises(ValueError, match="above 0"):
-        keep_within(prior, 0.0)
+    for wrong in (0.0, -1.0, float("nan"), float("inf"), 1e308):
+        with pytest.raises(ValueError, match="a number of gigabytes above 0; got"):
+            keep_within(prior, wrong)
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 2), ("cuda:1", 1)])
