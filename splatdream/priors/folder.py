@@ -39,7 +39,12 @@ class Folder:
 
     def holds(self, part: str) -> bool:
         """Whether the pipeline has this part, and the folder its files."""
-        return bool((self.index.get(part) or [None])[-1]) and (self.path / part).is_dir()
+        return bool(self.named(part)) and (self.path / part).is_dir()
+
+    def named(self, part: str) -> str | None:
+        """The class that the index gives a part, if it gives it one."""
+        entry = self.index.get(part)
+        return entry[-1] if isinstance(entry, list) and entry else None
 
     def config(self, part: str, name: str = "config.json") -> dict[str, Any]:
         """A part's own JSON."""
@@ -62,7 +67,7 @@ class Folder:
 
     def class_name(self, part: str, *allowed: str) -> str:
         """The class that the index names for a part. ValueError for one that is not allowed."""
-        name = (self.index.get(part) or [None, None])[-1]
+        name = self.named(part)
         if name not in allowed:
             kind = self.index["_class_name"]
             raise ValueError(f"{self.path}: the {part} of a {kind} must be {' or '.join(allowed)}, not {name}")
@@ -117,18 +122,29 @@ class Folder:
             if not bool(value.sum(dtype=torch.float32).isfinite()):
                 raise ValueError(f"{self.path / part}: the weight {name} is not finite; {REFETCH}")
 
-    def tokenizer(self, part: str) -> Any:
-        """A tokenizer of transformers' own. ValueError for any other class, or where its files are none."""
-        name = (self.index.get(part) or [None])[-1]
+    def tokenizer(self, part: str, reader: Any = None) -> Any:
+        """A tokenizer of transformers' own, whose texts the `reader` can take where an encoder is given.
+
+        ValueError for any other class, or where its files are none.
+        """
+        name = self.named(part)
         cls = getattr(transformers, str(name), None)
         if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedTokenizerBase)):
             raise ValueError(
                 f"{self.path}: the {part} must be a tokenizer of transformers, not {name}; a folder's code is never run"
             )
         try:
-            return cls.from_pretrained(self.path / part, local_files_only=True, trust_remote_code=False)
+            tokenizer = cls.from_pretrained(self.path / part, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a tokenizer's many readers raise for files that are not there
             raise ValueError(f"{self.path / part} holds no tokenizer ({first_line(error)}); {REFETCH}") from error
+        if reader is not None:
+            window, known = reader.config.max_position_embeddings, reader.get_input_embeddings().num_embeddings
+            if tokenizer.model_max_length > window or len(tokenizer) > known:
+                raise ValueError(
+                    f"{self.path / part} makes more than the {window} tokens, or other than the {known}, that its "
+                    f"encoder reads: tokenizer_config.json is missing, or they are of two models; {REFETCH}"
+                )
+        return tokenizer
 
 
 def first_line(error: BaseException) -> str:

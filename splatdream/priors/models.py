@@ -215,7 +215,7 @@ def parts(folder: Path) -> list[str]:
     """The parts of a pipeline that a prior reads. ValueError where the index is no index."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        named = {name for name, entry in index.items() if isinstance(entry, list) and entry[-1]}
+        named = {name for name, entry in index.items() if isinstance(entry, list) and entry and entry[-1]}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{folder / 'model_index.json'} is no index of a pipeline: {error}") from error
     return [part for part in (*NETWORKS, *TOKENIZERS, "scheduler") if part in named]

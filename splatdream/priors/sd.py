@@ -19,11 +19,12 @@ class StableDiffusion:
 
     def __init__(self, folder: Folder, network: Any = None) -> None:
         self.network: Any = network or folder.model("unet", UNet2DConditionModel)
+        reader: Any = folder.model("text_encoder", CLIPTextModel)
         self.pipeline: Any = StableDiffusionPipeline(
             vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             unet=self.network,
-            text_encoder=folder.model("text_encoder", CLIPTextModel),
-            tokenizer=folder.tokenizer("tokenizer"),
+            text_encoder=reader,
+            tokenizer=folder.tokenizer("tokenizer", reader),
             scheduler=None,  # type: ignore[arg-type] - nothing is sampled here
             safety_checker=None,  # type: ignore[arg-type]
             feature_extractor=None,  # type: ignore[arg-type]

@@ -23,14 +23,16 @@ class StableDiffusion3:
         self.network: Any = folder.model("transformer", SD3Transformer2DModel)
         spells = folder.holds("text_encoder_3")
         t5: Any = folder.model("text_encoder_3", T5EncoderModel, wide=torch.bfloat16) if spells else None
+        reader: Any = folder.model("text_encoder", CLIPTextModelWithProjection)
+        second: Any = folder.model("text_encoder_2", CLIPTextModelWithProjection)
         self.pipeline: Any = StableDiffusion3Pipeline(
             vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             transformer=self.network,
-            text_encoder=folder.model("text_encoder", CLIPTextModelWithProjection),
-            text_encoder_2=folder.model("text_encoder_2", CLIPTextModelWithProjection),
+            text_encoder=reader,
+            text_encoder_2=second,
             text_encoder_3=t5,
-            tokenizer=folder.tokenizer("tokenizer"),
-            tokenizer_2=folder.tokenizer("tokenizer_2"),
+            tokenizer=folder.tokenizer("tokenizer", reader),
+            tokenizer_2=folder.tokenizer("tokenizer_2", second),
             tokenizer_3=folder.tokenizer("tokenizer_3") if spells else None,  # type: ignore[arg-type]
             scheduler=None,  # type: ignore[arg-type] - nothing is sampled here
         )

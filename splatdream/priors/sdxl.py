@@ -19,13 +19,15 @@ class StableDiffusionXL:
 
     def __init__(self, folder: Folder) -> None:
         self.network: Any = folder.model("unet", UNet2DConditionModel)
+        reader: Any = folder.model("text_encoder", CLIPTextModel)
+        second: Any = folder.model("text_encoder_2", CLIPTextModelWithProjection)
         self.pipeline: Any = StableDiffusionXLPipeline(
             vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),
             unet=self.network,
-            text_encoder=folder.model("text_encoder", CLIPTextModel),
-            text_encoder_2=folder.model("text_encoder_2", CLIPTextModelWithProjection),
-            tokenizer=folder.tokenizer("tokenizer"),
-            tokenizer_2=folder.tokenizer("tokenizer_2"),
+            text_encoder=reader,
+            text_encoder_2=second,
+            tokenizer=folder.tokenizer("tokenizer", reader),
+            tokenizer_2=folder.tokenizer("tokenizer_2", second),
             scheduler=None,  # type: ignore[arg-type] - nothing is sampled here
             add_watermarker=False,
         )

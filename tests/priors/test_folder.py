@@ -16,11 +16,14 @@ from diffusers import (
 )
 from families import sana_folder, sd3_folder, sd_folder
 from safetensors.torch import load_file, save_file
+from tiny import WORDS
 
 from splatdream.cameras import orbit
 from splatdream.priors import precision
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.models import parts
 from splatdream.priors.noise import flow
+from splatdream.train.text import new_tokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -71,6 +74,15 @@ def silence(path: Path) -> None:
         file.unlink()
 
 
+def forget_window(path: Path) -> None:
+    (path / "tokenizer" / "tokenizer_config.json").unlink()
+
+
+def take_another_tokenizer(path: Path) -> None:
+    """One of more words, whose tokens the encoder has no vectors for."""
+    new_tokenizer((*WORDS, "one", "more")).save_pretrained(path / "tokenizer")
+
+
 def index(path: Path, **changes) -> None:
     table = json.loads((path / "model_index.json").read_text())
     (path / "model_index.json").write_text(json.dumps(table | changes))
@@ -112,6 +124,10 @@ FAULTS = {
     "half a file": (truncate, r"unet is no UNet2DConditionModel: .*; fetch or copy the folder again"),
     "pickled weights": (pickle, r"unet has no \.safetensors; weights in other files could run code"),
     "no tokenizer": (silence, r"tokenizer holds no tokenizer"),
+    "a tokenizer without its config": (forget_window, r"tokenizer makes more than the 32 tokens, .* is missing, or"),
+    "another's tokenizer": (take_another_tokenizer, r"or other than the \d+, that its encoder reads: .* of two models"),
+    "no class": (lambda path: index(path, tokenizer=[]), "must be a tokenizer of transformers, not None"),
+    "no list": (lambda path: index(path, unet=5), "unet of a StableDiffusionPipeline must be UNet2DConditionModel, no"),
     "a tokenizer's own code": (
         own_tokenizer,
         r"the tokenizer must be a tokenizer of transformers, not MyTok; a folder",
@@ -158,6 +174,11 @@ def test_a_broken_folder_is_refused_in_one_sentence(folder, fault, monkeypatch) 
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         DiffusionPrior.load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_odd_entries_of_an_index_hide_no_part(folder) -> None:
+    index(folder, safety_checker=[], feature_extractor=5)
+    assert {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(parts(folder))
 
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler(), DPMSolverMultistepScheduler()])
