@@ -19,6 +19,11 @@ class StableDiffusion:
 
     def __init__(self, folder: Folder, network: Any = None) -> None:
         self.network: Any = network or folder.model("unet", UNet2DConditionModel)
+        more = self.network.config.addition_embed_type
+        if more not in (None, "text"):  # the built-in one pools the words themselves
+            raise ValueError(
+                f"{folder.path / 'unet'} wants to be told more than words ({more}): it is of another model"
+            )
         reader: Any = folder.model("text_encoder", CLIPTextModel)
         self.pipeline: Any = StableDiffusionPipeline(
             vae=folder.model("vae", AutoencoderKL, AutoencoderTiny, wide=torch.float32),

@@ -116,6 +116,13 @@ def widen(path: Path) -> None:
     unet.save_pretrained(path / "unet")
 
 
+def want_sizes(path: Path) -> None:
+    """As the network of Stable Diffusion XL, which is told the size of its pictures too."""
+    told = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    unet = UNet2DConditionModel.from_config(path / "unet", **told, projection_class_embeddings_input_dim=64)
+    unet.save_pretrained(path / "unet")
+
+
 FAULTS = {
     "missing weights": (lose, r"unet lacks conv_out\.bias"),
     "unknown weights": (gain, r"unet has, and should not, stranger"),
@@ -160,6 +167,7 @@ FAULTS = {
         r"its scheduler's betas cannot be made: odd is not implemented",
     ),
     "a network that paints into pictures": (widen, r"makes latents of 4 channels, and the network reads 9"),
+    "a network of another model": (want_sizes, r"unet wants to be told more than words \(text_time\)"),
     "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
     "index of nothing": (lambda path: (path / "model_index.json").write_text("{}"), "names no pipeline"),
 }
