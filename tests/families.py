@@ -59,7 +59,7 @@ def sd_folder(path: Path, schedule: str = "eps") -> Path:
     return saved(pipeline, path)
 
 
-def sdxl_folder(path: Path) -> Path:
+def sdxl_folder(path: Path, **scales: Any) -> Path:
     def pipeline() -> StableDiffusionXLPipeline:
         tokenizer: Any = new_tokenizer(WORDS)
         unet = UNet2DConditionModel(
@@ -79,7 +79,7 @@ def sdxl_folder(path: Path) -> Path:
             projection_class_embeddings_input_dim=WIDTH + 6 * 8,
         )
         return StableDiffusionXLPipeline(
-            vae=autoencoder(scaling_factor=0.13025),
+            vae=autoencoder(scaling_factor=0.13025, **scales),
             unet=unet,
             text_encoder=tiny_text_encoder(len(tokenizer)),
             text_encoder_2=projecting_encoder(len(tokenizer)),
@@ -141,6 +141,7 @@ def sana_folder(path: Path) -> Path:
             cross_attention_head_dim=4,
             cross_attention_dim=8,
             caption_channels=8,
+            timestep_scale=0.5,
         )
         blocks = ("ResBlock", "EfficientViTBlock")
         vae = AutoencoderDC(
@@ -178,7 +179,7 @@ def sana_folder(path: Path) -> Path:
     return saved(pipeline, path)
 
 
-def autoencoder(**options: float) -> AutoencoderKL:
+def autoencoder(**options: Any) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(4, 4, 4, 4),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -218,6 +219,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "sd v": lambda path: sd_folder(path, "v"),
     "sd zero terminal SNR": lambda path: sd_folder(path, "zero terminal SNR"),
     "sdxl": sdxl_folder,
+    "sdxl scaled by channels": lambda path: sdxl_folder(path, latents_mean=[0.3, 0, 0, -0.3], latents_std=[2, 1, 1, 4]),
     "sd3": sd3_folder,
     "sd3 without T5": lambda path: sd3_folder(path, t5=False),
     "sana": sana_folder,
