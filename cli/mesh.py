@@ -66,6 +66,8 @@ def mesh(
             choose("albedo", albedo, list(LIGHTS))
         check_axes(up, in_up)
         need_extra()
+        if target.exists() and target.samefile(source):
+            raise Refused(f"{target} is the splat itself, which stays as it is; give the mesh another name")
         for path in (target, *find_companions(target)):
             check_target(path, force)
         made = recipe_of(source)

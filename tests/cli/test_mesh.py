@@ -33,7 +33,8 @@ def test_a_splat_becomes_a_mesh_and_stays_as_it_was(call, ball) -> None:
     [
         (["nothing.ply", "a.glb"], "there is no file nothing.ply"),
         (["ball.ply", "a.fbx"], "unknown mesh suffix '.fbx': choose one of .glb, .obj, .ply, .stl"),
-        (["ball.ply", "ball.ply"], "ball.ply exists; --force overwrites it"),
+        (["ball.ply", "ball.ply", "--force"], "ball.ply is the splat itself"),
+        (["ball.ply", "link.ply", "--force"], "link.ply is the splat itself"),
         (["ball.ply", "a.obj"], "a.png exists; --force overwrites it"),
         (["ball.ply", "a.glb", "--albedo", "estimate"], "did you mean 'estimated'?"),
         (["ball.ply", "a.glb", "--refine", "3"], "give --prompt"),
@@ -43,10 +44,13 @@ def test_a_splat_becomes_a_mesh_and_stays_as_it_was(call, ball) -> None:
 )
 def test_wrong_use_is_told_before_anything_is_done(words, message, call, ball) -> None:
     Path("a.png").touch()
+    Path("link.ply").symlink_to(ball)
+    before = ball.read_bytes()
     result = call("mesh", *words)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
-    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "ball.ply"]
+    assert ball.read_bytes() == before
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "ball.ply", "link.ply"]
 
 
 def test_a_missing_package_is_named_with_what_to_install(call, ball, monkeypatch) -> None:
