@@ -110,6 +110,17 @@ def logs(scales: np.ndarray) -> np.ndarray:
         return np.maximum(np.log(scales), LOG_FLAT, where=scales >= 0, out=np.full(scales.shape, np.nan))
 
 
+def linear_scales(splats: Splats, path: str | Path) -> np.ndarray:
+    """The scales that the logarithms stand for; ValueError where float32 has no such number."""
+    scales = splats.scales.numpy()
+    beyond = int((~np.isfinite(scales)).any(1).sum())
+    if beyond:
+        raise ValueError(
+            f"{beyond} of {len(splats)} Gaussians are larger than float32 can say; nothing was written to {path}"
+        )
+    return scales
+
+
 def check_bulk(path: str | Path, size: int, packed: int) -> None:
     """ValueError when `packed` bytes of a file claim to unpack to a `size` that they hardly can."""
     if size > max(FREE_BYTES, MOST_PACKED * packed):

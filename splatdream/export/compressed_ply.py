@@ -86,8 +86,10 @@ def bounds_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Where values lie between the bounds of their chunks, 0 to 1; 0 where these are equal."""
     chunks = np.arange(len(values)) // CHUNK
+    # The distance of two numbers of float32 may be none itself.
+    low = low.astype(np.float64)
     size = (high - low)[chunks]
-    return np.divide(values - low[chunks], size, where=size > 0, out=np.zeros_like(values))
+    return np.divide(values - low[chunks], size, where=size > 0, out=np.zeros(values.shape))
 
 
 # What bounds beyond float32 lead to is reported in words at the end.
@@ -160,7 +162,8 @@ def unpack_three(packed: np.ndarray) -> np.ndarray:
 
 def between(bounds: np.ndarray, chunks: np.ndarray, kind: str, axes: str, part: np.ndarray) -> np.ndarray:
     """The values that lie `part` of the way from the lower to the upper bounds."""
-    low, high = (np.stack([bounds[f"{end}_{kind}{axis}"] for axis in axes], 1)[chunks] for end in ("min", "max"))
+    names = ([f"{end}_{kind}{axis}" for axis in axes] for end in ("min", "max"))
+    low, high = (np.stack([bounds[name] for name in each], 1).astype(np.float64)[chunks] for each in names)
     return low + (high - low) * part
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from splatdream.export.asset import Asset, cloud, logits, logs, ready, received
+from splatdream.export.asset import Asset, cloud, linear_scales, logits, logs, ready, received
 from splatdream.export.atomic import atomic_write
 from splatdream.export.axes import Axes, rotate
 from splatdream.export.gltf_document import WIDTHS, Document, glb
@@ -31,7 +31,7 @@ EVEN = 1e-4
 def write_glb(splats: Splats, path: str | Path) -> None:
     """The cloud as GLB, atomically and exactly but for the rounding of float32.
 
-    ValueError when a row is not finite, or when there is none, for which glTF has no place.
+    ValueError when a row is not finite or its scale beyond float32, or when there is none, for which glTF has no place.
     """
     document, binary = build(splats, path)
     with atomic_write(path) as file:
@@ -50,7 +50,7 @@ def build(splats: Splats, path: str | Path) -> tuple[dict[str, Any], bytes]:
     """The document and its bytes."""
     if len(splats) == 0:
         raise ValueError(f"glTF has no place for a cloud of no Gaussians; nothing was written to {path}")
-    arrays = attributes(ready(splats, path, up="y-up"))
+    arrays = attributes(ready(splats, path, up="y-up"), path)
     types = {width: name for name, width in WIDTHS.items()}
     accessors, views, place = [], [], 0
     for index, array in enumerate(arrays.values()):
@@ -81,7 +81,7 @@ def build(splats: Splats, path: str | Path) -> tuple[dict[str, Any], bytes]:
     return document, b"".join(array.tobytes() for array in arrays.values())
 
 
-def attributes(splats: Splats) -> dict[str, np.ndarray]:
+def attributes(splats: Splats, path: str | Path) -> dict[str, np.ndarray]:
     """The attributes of the points, a row each, of which the rows of every one fill whole words."""
     shown = colours_from_sh0(splats.sh0).clamp(0, 1).numpy()
     linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
@@ -89,7 +89,7 @@ def attributes(splats: Splats) -> dict[str, np.ndarray]:
     arrays = {
         "POSITION": splats.means,
         f"{EXTENSION}:ROTATION": splats.quats[:, [1, 2, 3, 0]],
-        f"{EXTENSION}:SCALE": splats.scales,
+        f"{EXTENSION}:SCALE": torch.from_numpy(linear_scales(splats, path)),
         f"{EXTENSION}:OPACITY": splats.opacities[:, None],
     }
     coefficients = torch.cat([splats.sh0, splats.shN], 1)

@@ -46,7 +46,7 @@ def morton_order(means: np.ndarray) -> np.ndarray:
     """The rows along a Z-order curve through their bounding box, neighbours in space mostly next to each other."""
     if len(means) == 0:
         return np.zeros(0, np.int64)
-    low = means.min(0)
+    low = means.min(0).astype(np.float64)
     size = np.maximum(means.max(0) - low, np.finfo(np.float32).tiny)
     cells = levels((means - low) / size, 20).astype(np.uint64)
     codes = spread(cells[:, 0]) << 2 | spread(cells[:, 1]) << 1 | spread(cells[:, 2])

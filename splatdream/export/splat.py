@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splatdream.export.asset import Asset, cloud, logits, logs, ready, received
+from splatdream.export.asset import Asset, cloud, linear_scales, logits, logs, ready, received
 from splatdream.export.atomic import atomic_write
 from splatdream.export.axes import Axes
 from splatdream.export.quantize import levels
@@ -21,14 +21,14 @@ def write_splat(splats: Splats, path: str | Path, *, up: Axes = "y-down") -> Non
     """The cloud in the axes `up`, atomically, without view-dependent colour.
 
     Positions and scales are exact; colours, cut off at 0 and 1, and opacities are off by 1/510 at most, the components
-    of a rotation by 1/256. ValueError when a row is not finite.
+    of a rotation by 1/256. ValueError when a row is not finite, or its scale beyond float32.
     """
     splats = ready(splats, path, up=up)
     order = (splats.log_scales.sum(1).exp() * splats.opacities).argsort(descending=True, stable=True)
     splats = splats.take(order)
     rows = np.empty(len(splats), ROW)
     rows["means"] = splats.means.numpy()
-    rows["scales"] = splats.scales.numpy()
+    rows["scales"] = linear_scales(splats, path)
     rows["colours"][:, :3] = levels(0.5 + SH_C0 * splats.sh0[:, 0].numpy(), 8)
     rows["colours"][:, 3] = levels(splats.opacities.numpy(), 8)
     rows["quats"] = pack_rotations(splats.quats.numpy())

@@ -114,6 +114,31 @@ def test_a_cloud_that_is_not_finite_is_not_written(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_what_no_float32_can_say_is_refused_or_comes_back_finite(tmp_path, suffix):
+    splats = cloud(300, 1)
+    splats.log_scales[0, 1], splats.log_scales[1, 1] = 100.0, -200.0
+    path = tmp_path / f"a{suffix}"
+    if suffix in (".splat", ".glb", ".gltf"):
+        with pytest.raises(ValueError, match="1 of 300 Gaussians are larger than float32 can say; nothing was written"):
+            write(splats, path)
+        assert not path.exists()
+        return
+    write(splats, path)
+    assert len(read(path).splats) == 300
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".sog", ".glb"])
+def test_places_at_the_ends_of_float32_come_back(tmp_path, suffix):
+    splats = cloud(300)
+    splats.means[0], splats.means[1] = 3e38, -3e38
+    write(splats, tmp_path / f"a{suffix}")
+    back = read(tmp_path / f"a{suffix}").splats.means
+    # The coarsest has 10 bits in y and 3 of 300 are enough to tell.
+    assert back.amax(0).tolist() == pytest.approx([3e38] * 3, rel=1e-2)
+    assert back.amin(0).tolist() == pytest.approx([-3e38] * 3, rel=1e-2)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_folder_that_is_missing_is_named(tmp_path, suffix):
     with pytest.raises(OSError, match="nowhere does not exist"):
         write(cloud(2), tmp_path / "nowhere" / f"a{suffix}")
