@@ -1,6 +1,7 @@
 """Mesh files: what kind of file holds triangles, and what is measured on one."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ def is_mesh(path: str | Path) -> bool:
     if suffix == ".ply":
         with path.open("rb") as file:
             start = file.read(1 << 16)
-        return b"\nelement face" in start.partition(b"end_header")[0]
+        # MeshLab and others leave an element of no faces in what is none.
+        return bool(re.search(rb"\nelement face\s+0*[1-9]", start.partition(b"end_header")[0]))
     if suffix in (".glb", ".gltf"):
         content = path.read_bytes()
         text = content[20 : 20 + int.from_bytes(content[12:16], "little")] if content[:4] == b"glTF" else content

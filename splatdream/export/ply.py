@@ -235,7 +235,7 @@ def vertices_of(path: str | Path, elements: dict[str, np.ndarray]) -> np.ndarray
         raise ValueError(f"{path} has no element called vertex, but {', '.join(elements) or 'none at all'}")
     vertices = elements["vertex"]
     names = vertices.dtype.names or ()
-    if "face" in elements and "opacity" not in names:
+    if len(elements.get("face", ())) and "opacity" not in names:
         raise ValueError(f"{path} is a mesh (it has faces), not a cloud of Gaussians")
     missing = [name for name in REQUIRED if name not in names]
     if missing and not (missing == COLOUR and set(BYTES) <= set(names)):

@@ -15,7 +15,7 @@ from splatdream.check import check_mesh, mesh
 from splatdream.check.criteria import read_criteria
 from splatdream.check.gltf import errors
 from splatdream.check.surface import measure, welded
-from splatdream.export import write
+from splatdream.export import read, write
 from splatdream.init.sphere import Sphere
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
@@ -190,6 +190,15 @@ def test_triangles_are_told_from_gaussians(tmp_path) -> None:
         ball().export(tmp_path / f"mesh{suffix}")
         assert not mesh.is_mesh(tmp_path / f"splats{suffix}")
         assert mesh.is_mesh(tmp_path / f"mesh{suffix}")
+
+
+def test_a_splat_with_an_element_of_no_faces_is_no_mesh(tmp_path) -> None:
+    path = tmp_path / "edited.ply"
+    write(Sphere()(30, torch.Generator().manual_seed(0)), path)
+    faces = b"element face 0\nproperty list uchar int vertex_indices\nend_header"
+    path.write_bytes(path.read_bytes().replace(b"end_header", faces))
+    assert not mesh.is_mesh(path)
+    assert len(read(path).splats) == 30
 
 
 @pytest.mark.parametrize("content", [b"", b"glTF\x02\0\0\0 nothing", b"o nothing\n"])
