@@ -28,6 +28,7 @@ def of_gaussians(
     """
     if len(means) == 0:
         return np.zeros(0, np.int64)
+    means = means.astype(np.float64)
     low, high = means.min(0), means.max(0)
     cell = max(float((high - low).max()) / CELLS, 1e-12)
     shape = np.maximum(np.ceil((high - low) / cell), 1).astype(np.int64)
@@ -35,8 +36,9 @@ def of_gaussians(
     reaches = REACH * scales + 0.5 * np.sqrt(3) * cell
     parents = np.arange(len(means))
     owners = np.full(tuple(shape), -1)
-    places = ((means - low) / cell).astype(np.float64)
-    _join_cells(places, rotations.astype(np.float64), (reaches / cell).astype(np.float64), owners, parents)
+    # No grid is wider, and an infinite reach would leave a quadratic without its square.
+    reaches = np.minimum(reaches.astype(np.float64) / cell, 1e6)
+    _join_cells((means - low) / cell, rotations.astype(np.float64), reaches, owners, parents)
     return _labels(parents)
 
 
@@ -80,25 +82,59 @@ def _join_edges(edges, parents):
 @njit(cache=True)
 @no_type_check
 def _join_cells(places, rotations, reaches, owners, parents):
-    """Joins each Gaussian with the first one that reached into a cell that it reaches into. Lengths are in cells."""
+    """Joins each Gaussian with those that reached into a cell that it reaches into. Lengths are in cells.
+
+    Cells of a column that one Gaussian has covered belong to one part for good: they become one run, which has its
+    owner at its last cell. So each Gaussian costs a column's runs and not its cells.
+    """
+    columns, height = owners.shape[:2], owners.shape[2]
+    ends = np.empty(owners.shape, np.int64)
+    ends[:] = np.arange(height)
     for n in range(len(places)):
         place, rotation, reach = places[n], rotations[n], reaches[n]
-        first, last = np.empty(3, np.int64), np.empty(3, np.int64)
-        for axis in range(3):
+        first, last = np.empty(2, np.int64), np.empty(2, np.int64)
+        for axis in range(2):
             half = np.sqrt(((rotation[axis] * reach) ** 2).sum())
             first[axis] = max(int(np.floor(place[axis] - half)), 0)
-            last[axis] = min(int(np.ceil(place[axis] + half)), owners.shape[axis] - 1)
+            last[axis] = min(int(np.ceil(place[axis] + half)), columns[axis] - 1)
         for i in range(first[0], last[0] + 1):
             for j in range(first[1], last[1] + 1):
-                for k in range(first[2], last[2] + 1):
-                    x, y, z = i + 0.5 - place[0], j + 0.5 - place[1], k + 0.5 - place[2]
-                    far = 0.0
-                    for axis in range(3):
-                        along = rotation[0, axis] * x + rotation[1, axis] * y + rotation[2, axis] * z
-                        far += (along / reach[axis]) ** 2
-                    if far > 1.0:
-                        continue
-                    if owners[i, j, k] < 0:
-                        owners[i, j, k] = n
-                    else:
-                        _join(parents, owners[i, j, k], n)
+                low, high = _crossing(i + 0.5 - place[0], j + 0.5 - place[1], rotation, reach)
+                bottom = max(int(np.ceil(max(place[2] + low, 0.0) - 0.5)), 0)
+                top = int(np.floor(min(place[2] + high, height - 0.5) - 0.5))
+                if bottom <= top:
+                    _join_run(ends[i, j], owners[i, j], bottom, top, parents, n)
+
+
+@njit(cache=True)
+@no_type_check
+def _crossing(x, y, rotation, reach):
+    """Where a line along z enters and leaves an ellipsoid about the origin: the second below the first where not."""
+    a, b, c = 0.0, 0.0, -1.0
+    for axis in range(3):
+        along, beside = rotation[2, axis] / reach[axis], (rotation[0, axis] * x + rotation[1, axis] * y) / reach[axis]
+        a += along * along
+        b += along * beside
+        c += beside * beside
+    square = b * b - a * c
+    if square < 0.0:
+        return 1.0, -1.0
+    root = np.sqrt(square)
+    return (-b - root) / a, (-b + root) / a
+
+
+@njit(cache=True)
+@no_type_check
+def _join_run(ends, owners, bottom, top, parents, n):
+    """Makes the cells of a column from `bottom` to `top`, and the runs that they are of, one run of the Gaussian's."""
+    run = _root(ends, bottom)
+    while True:
+        if owners[run] < 0:
+            owners[run] = n
+        else:
+            _join(parents, owners[run], n)
+        if run >= top:
+            return
+        following = _root(ends, run + 1)
+        ends[run] = following
+        run = following

@@ -1,12 +1,15 @@
 """The criteria for splats: a sound cloud passes all of them, and one broken in one way fails that one and no other."""
 
+import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from splatdream.check import check_splats
-from splatdream.check.components import of_edges, of_gaussians
+from splatdream.check.cloud import measure
+from splatdream.check.components import CELLS, REACH, of_edges, of_gaussians
 from splatdream.check.criteria import read_criteria
 from splatdream.check.tidy import tidied
 from splatdream.splats import Splats, concatenate, logit
@@ -134,6 +137,45 @@ def test_components_are_those_of_a_search_through_the_graph() -> None:
             reached |= fresh
             waiting += fresh
         assert {node for node in range(60) if labels[node] == labels[start]} == reached
+
+
+def reached(means, rotations, scales) -> np.ndarray:
+    """Which Gaussian reaches into which cell, cell by cell as `of_gaussians` says it."""
+    low, size = means.min(0), np.ptp(means, axis=0)
+    cell = size.max() / CELLS
+    middles = [low[axis] + cell * (np.arange(max(np.ceil(size[axis] / cell), 1)) + 0.5) for axis in range(3)]
+    cells = np.stack(np.meshgrid(*middles, indexing="ij"), -1).reshape(-1, 1, 3)
+    along = np.einsum("cni,nij->cnj", cells - means, rotations)
+    return (np.square(along / (REACH * scales + 0.5 * np.sqrt(3) * cell)).sum(2) <= 1).T
+
+
+def test_gaussians_hang_together_where_they_reach_into_one_cell() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for spread in (-4.0, -3.0, -2.0):
+        means = torch.rand(40, 3, generator=generator) * torch.tensor([1.0, 0.6, 0.3])
+        scales = (spread + torch.randn(40, 3, generator=generator)).exp()
+        splats = block(40).replace(quats=torch.randn(40, 4, generator=generator))
+        arrays = (means.double().numpy(), splats.rotations.double().numpy(), scales.double().numpy())
+        labels, cells = of_gaussians(*arrays), reached(*arrays)
+        meeting = np.stack(np.nonzero(cells.astype(np.float32) @ cells.T.astype(np.float32)), 1)
+        expected = of_edges(meeting, 40)
+        assert ((labels[:, None] == labels) == (expected[:, None] == expected)).all()
+
+
+def test_many_gaussians_as_large_as_the_object_are_joined_in_seconds() -> None:
+    means = np.random.default_rng(0).random((8000, 3))
+    of_gaussians(means[:2], np.eye(3)[None].repeat(2, 0), np.ones((2, 3)))  # compiles
+    begun = time.process_time()
+    labels = of_gaussians(means, np.eye(3)[None].repeat(len(means), 0), np.full(means.shape, 0.5))
+    assert len(set(labels)) == 1
+    # About two seconds; cell by cell it is 15.
+    assert time.process_time() - begun < 7
+
+
+def test_places_at_the_ends_of_float32_are_measured() -> None:
+    cloud = rows(rows(block(), 2, means=3e38), 1, means=-3e38)
+    # A 600th of the object each is less than what its radius leaves out.
+    assert measure(cloud)["radius"] < 2
 
 
 def test_ellipsoids_touch_along_their_length_and_not_across_it() -> None:
