@@ -127,12 +127,27 @@ def report(measures: Measures, criteria: Mapping[str, Criterion], *, strict: boo
 def read_criteria(kind: str, path: str | Path | None = None) -> dict[str, Criterion]:
     """The criteria of one kind ("splats", "meshes", "pictures") in a TOML file, by default the shipped one.
 
-    ValueError for a file that is no such table.
+    ValueError for a file that is no such table, or names what is not measured.
     """
+    known = read_criteria(kind) if path else None
     path = Path(path) if path else Path(str(files("splatdream_assets"))) / "check.toml"
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         entries = tables[choose(f"table of {path}", kind, list(tables))]
-        return {name: Criterion(**values) for name, values in entries.items()}
+        return {
+            choose(f"criterion of {kind}", name, list(known or entries)): Criterion(**of_their_types(values))
+            for name, values in entries.items()
+        }
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no criteria: {error}") from error
+
+
+def of_their_types(values: dict[str, Any]) -> dict[str, Any]:
+    """A criterion's values as a file has them; TypeError for one of a wrong type, ValueError for an unknown one."""
+    number = (int, float), "number"
+    kinds = {"says": (str, "text"), "low": number, "high": number, "required": (bool, "true or false")}
+    for name, value in values.items():
+        kind, called = kinds[choose("key of a criterion", name, list(kinds))]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} is {value!r}, which is no {called}")
+    return values

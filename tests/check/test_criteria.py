@@ -81,9 +81,14 @@ def test_reports_add_up() -> None:
     [
         ("splats = [", "holds no criteria"),
         ("[splats]\nfinite = 3", "holds no criteria"),
-        ("[splats]\nfinite = { says = 'a', highest = 3 }", "holds no criteria.*highest"),
+        ("[splats]\nfinite = { says = 'a', highest = 3 }", "unknown key of a criterion 'highest'.*did you mean 'high'"),
         ("[splats]\nfinite = { says = 'a', low = 3, high = 2 }", "allows nothing"),
         ("[splat]\n", "did you mean 'splat'"),
+        ("[splats]\nneedle = { says = 'a', high = 3 }", "unknown criterion of splats 'needle'.*did you mean 'needles'"),
+        ("[splats]\nfinite = { says = 'a', high = 'b' }", "holds no criteria: high is 'b', which is no number"),
+        ("[splats]\nfinite = { says = 'a', high = true }", "holds no criteria: high is True, which is no number"),
+        ("[splats]\nfinite = { says = 1, high = 2 }", "holds no criteria: says is 1, which is no text"),
+        ("[splats]\nfinite = { says = 'a', required = 'no' }", "required is 'no', which is no true or false"),
     ],
 )
 def test_a_file_without_criteria_is_refused(text, message, tmp_path) -> None:

@@ -98,6 +98,7 @@ def test_criteria_of_ones_own(call) -> None:
         (["missing.ply"], "there is no file missing.ply"),
         (["."], ". is a folder; give a file"),
         (["box.stl", "--full"], "--full draws splats only"),
+        (["ball.ply", "--criteria", "own.toml"], "did you mean 'needles'"),
         (["note.txt"], "choose one of .ply"),
         (["ball.ply", "--criteria", "note.txt"], "note.txt holds no criteria"),
         (["ball.ply", "--criteria", "none.toml"], "none.toml: no such file"),
@@ -106,6 +107,7 @@ def test_criteria_of_ones_own(call) -> None:
 def test_wrong_use_is_refused(words, message, call) -> None:
     write_ply(ball(), "ball.ply")
     Path("note.txt").write_text("[[")
+    Path("own.toml").write_text("[splats]\nneedle = { says = 'needles', high = 0 }\n")
     trimesh.creation.box().export("box.stl")
     result = call("check", *words)
     assert result.exit_code == 2, result.output
