@@ -1,6 +1,7 @@
 """One page on a port: to this machine without more, to others at an address that holds a token."""
 
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def serving(page: bytes, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serves the page within the block and yields its address; port 0 takes a free one.
 
-    Beyond this machine's own addresses the path is a fresh token, and everything else is not found.
+    Beyond this machine's own addresses the path is a fresh token, and everything else is not found. OSError where the
+    host is not this machine's, or the port is taken.
     """
     path = "/" if host in LOCAL else f"/{secrets.token_urlsafe(16)}"
 
@@ -33,12 +35,19 @@ def serving(page: bytes, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: who looks is nobody's business."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    try:
+        server = Server((host, port), Handler)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"nothing can be served at {host}, port {port}: {reason}") from error
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://{host}:{server.server_address[1]}{path}"
+        yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}{path}"
     finally:
         server.shutdown()
         server.server_close()
