@@ -22,6 +22,7 @@ from splatdream_cli.playground import playground
 from splatdream_cli.prior import prior
 from splatdream_cli.reproduce import reproduce
 from splatdream_cli.resume import resume
+from splatdream_cli.signals import end_in_order
 from splatdream_cli.tables import cite, list_parts, words
 from splatdream_cli.view import view
 
@@ -72,6 +73,7 @@ def main() -> None:
     # Torch's threads spin while they wait; on a busy machine that made steps ten times slower. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     use_cache(os.environ)
+    end_in_order()
     warnings.showwarning = show_warning
     # A prompt may hold what the terminal's encoding does not; that must not end a run.
     if isinstance(sys.stdout, io.TextIOWrapper):

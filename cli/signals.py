@@ -32,6 +32,17 @@ class Stop:
         return "Ctrl-C" if self.signum in (None, signal.SIGINT) else signal.Signals(self.signum).name
 
 
+def end_in_order() -> None:
+    """Lets a signal that would end the process at once end it as an error does: what was half written is taken away."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    for signum in (getattr(signal, name) for name in NAMES[1:] if hasattr(signal, name)):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, end)
+
+
 @contextmanager
 def stoppable() -> Iterator[Stop]:
     """Within the block a signal raises KeyboardInterrupt, once. One that the parent process ignores stays ignored."""

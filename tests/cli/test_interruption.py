@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from splatdream import read_ply, runs
+from splatdream import read_ply, runs, write_ply
 from splatdream.checkpoint import load_state
+from splatdream.init.sphere import Sphere
 
 MCMC = ["--set", "densify=mcmc:start=0.0,every=0.2", "--steps", "6"]
 
@@ -166,3 +168,21 @@ def test_a_run_folder_that_was_renamed_is_resumed_where_it_is(call, small, monke
     assert result.exit_code == 0, result.output
     assert "mug.ply: " in result.stdout
     assert Path("kept.run/manifest.json").is_file()
+
+
+TERMINATED = """
+import os, signal, sys
+from splatdream_cli.main import main
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = ["splatdream", "export", "ball.ply", "there.splat"]
+main()
+"""
+"""An export that is told to end when all is written but the name."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_an_export_that_is_told_to_end_leaves_nothing_half_written(tmp_path) -> None:
+    write_ply(Sphere()(60, torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
+    done = subprocess.run([sys.executable, "-c", TERMINATED], cwd=tmp_path, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["ball.ply"]
