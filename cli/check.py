@@ -9,6 +9,7 @@ import typer
 from splatdream import runs
 from splatdream.manifest import read_manifest
 from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
+from splatdream_cli.look import InUp, check_axes
 
 if TYPE_CHECKING:
     from splatdream.check.criteria import Finding, Report
@@ -33,11 +34,12 @@ def check(
     criteria: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Criteria of your own in TOML.", show_default="the shipped ones")
     ] = None,
+    in_up: InUp = None,
 ) -> None:
     """Check a splat or a mesh; exit code 1 where a required criterion fails."""
     if not file.is_file():
         raise Refused(f"{file} is a folder; give a file" if file.is_dir() else f"there is no file {file}")
-    report = examined(file, strict, criteria, full, prompt)
+    report = examined(file, strict, criteria, full, prompt, in_up)
     out = stdout()
     if as_json:
         out.print(json.dumps({"file": str(file), **report.table()}, indent=2, ensure_ascii=False))
@@ -48,7 +50,9 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def examined(file: Path, strict: bool, criteria: Path | None, full: bool, prompt: str | None) -> "Report":
+def examined(
+    file: Path, strict: bool, criteria: Path | None, full: bool, prompt: str | None, in_up: str | None
+) -> "Report":
     from splatdream.check import check_mesh, check_pictures, check_splats
     from splatdream.check.criteria import read_criteria
     from splatdream.check.mesh import is_mesh
@@ -56,7 +60,10 @@ def examined(file: Path, strict: bool, criteria: Path | None, full: bool, prompt
     mesh = is_mesh(file)
     if mesh and full:
         raise Refused(f"{file} is a mesh, and --full draws splats only; leave it out")
+    if mesh and in_up:
+        raise Refused(f"{file} is a mesh, which is checked as it stands; leave --in-up out")
     with refusing():
+        check_axes(in_up)
         for kind in ("meshes",) if mesh else ("splats", "pictures")[: 1 + full]:
             read_criteria(kind, criteria)
     if mesh:
@@ -65,7 +72,7 @@ def examined(file: Path, strict: bool, criteria: Path | None, full: bool, prompt
 
     with refusing():
         input_suffix(file)
-    asset = read(file, drop_invalid=True)
+    asset = read(file, up=in_up, drop_invalid=True)  # pyright: ignore[reportArgumentType]
     report = check_splats(asset.splats, dropped=asset.dropped, strict=strict, criteria=criteria)
     if not full:
         return report

@@ -8,21 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from splatdream.catalog import CATALOG, choose, find, parse
-from splatdream.export import output_suffix, read
+from splatdream.export import FLAT, output_suffix
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
-from splatdream_cli.look import check_source
+from splatdream_cli.look import AXES, DropInvalid, InUp, asset_in, check_axes, check_source
 from splatdream_cli.plan import check_target
-
-AXES = "y-down|y-up|z-up"
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help=f"A splat of any tool: {', '.join(CATALOG['reader'])}.")]
 Up = Annotated[
     str | None, typer.Option(metavar=AXES, help="The axes to write.", show_default="what the format's readers expect")
 ]
-InUp = Annotated[
-    str | None, typer.Option(metavar=AXES, help="The axes of IN.", show_default="what the file or its format says")
-]
-DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 
 
@@ -47,14 +41,17 @@ def export(
         writer = find("exporter", suffix)
         options = options_of(writer, suffix, [*(assignments or []), *([f"up={up}"] if up else [])])
         check_axes(in_up, options.get("up"))
-    asset = read(source, up=in_up, drop_invalid=drop_invalid)  # pyright: ignore[reportArgumentType]
+    asset = asset_in(source, in_up, drop_invalid)
     can_tell = "antialiased" in signature(writer).parameters
     if asset.antialiased and can_tell:
         options.setdefault("antialiased", True)
     writer(asset.splats, target, **options)
-    written = f"{len(asset.splats):,} Gaussians of degree {asset.splats.sh_degree}"
+    degree = 0 if suffix in FLAT else asset.splats.sh_degree
+    written = f"{len(asset.splats):,} Gaussians of degree {degree}"
     out = stdout()
     out.print(f"{target}: {written}, {size(target.stat().st_size)} ({CATALOG['exporter'][suffix].summary})")
+    if degree < asset.splats.sh_degree:
+        out.print(f"{source} has colours of degree {asset.splats.sh_degree}, which {suffix} has no place for")
     if asset.antialiased and not can_tell:
         out.print(f"{source} was made with antialiasing, which {suffix} cannot tell its readers")
 
@@ -73,11 +70,3 @@ def options_of(writer: Callable[..., None], suffix: str, assignments: list[str])
             raise Refused(f"option {key!r} needs a value: --set {key}=VALUE")
         options[key.strip()] = parse(text.strip(), defaults[key.strip()], key.strip())
     return options
-
-
-def check_axes(*names: str | None) -> None:
-    from splatdream.export.axes import known
-
-    for name in names:
-        if name is not None:
-            known(name)

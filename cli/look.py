@@ -15,10 +15,16 @@ from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.plan import check_parts, check_target
 
 if TYPE_CHECKING:
+    from splatdream.export.asset import Asset
     from splatdream.splats import Splats
 
 PICTURES = (".png", ".gif", ".mp4")
+AXES = "y-down|y-up|z-up"
 SplatFile = Annotated[Path, typer.Argument(metavar="FILE", help="A splat file, from any tool.")]
+InUp = Annotated[
+    str | None, typer.Option(metavar=AXES, help="The axes of the file.", show_default="what it or its format says")
+]
+DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Leave out Gaussians that are not finite.")]
 
 
 @teaching
@@ -44,6 +50,8 @@ def render(
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one turn of a film.")] = 3.0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where it is drawn.")] = "auto",
     renderer: Annotated[str, typer.Option(metavar="auto|cpu|gsplat|dense", help="What draws it.")] = "auto",
+    in_up: InUp = None,
+    drop_invalid: DropInvalid = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Draw a splat from all around, as one sheet or as a film."""
@@ -52,6 +60,7 @@ def render(
     check_source(file)
     outputs = outputs or [file.with_suffix(".png")]
     with refusing():
+        check_axes(in_up)
         for output in outputs:
             choose("picture suffix", output.suffix.lower(), list(PICTURES))
             check_target(output, force)
@@ -65,10 +74,9 @@ def render(
         # Only its device and renderer are read.
         recipe = check_parts(Recipe("a turntable", device=device, renderer=renderer))
     from splatdream.catalog import find
-    from splatdream.export import read
     from splatdream.turntable import turntable, write_gif, write_mp4, write_sheet
 
-    asset = read(file)
+    asset = asset_in(file, in_up, drop_invalid)
     images = turntable(
         asset.splats.to(recipe.device),
         find("renderer", recipe.renderer),
@@ -90,16 +98,37 @@ def render(
 
 
 @teaching
-def info(file: SplatFile) -> None:
+def info(file: SplatFile, in_up: InUp = None) -> None:
     """Tell what is in a splat: Gaussians, extent, opacities, scales, and the run that made it."""
     check_source(file)
+    with refusing():
+        check_axes(in_up)
     from splatdream.export import read
 
-    asset = read(file)
+    asset = read(file, up=in_up, drop_invalid=True)  # pyright: ignore[reportArgumentType]
     out = stdout()
-    made = [("rendering", "antialiased (Mip-Splatting)")] if asset.antialiased else []
+    made = [("broken", f"{asset.dropped:,} more, which are not finite")] if asset.dropped else []
+    made += [("rendering", "antialiased (Mip-Splatting)")] if asset.antialiased else []
     for name, text in [*contents(asset.splats, file), *made, *origin(file)]:
         out.print(f"{name:<10} {text}")
+
+
+def asset_in(file: Path, in_up: str | None, drop_invalid: bool) -> "Asset":
+    """The asset in a file; what was left out of it is said."""
+    from splatdream.export import read
+
+    asset = read(file, up=in_up, drop_invalid=drop_invalid)  # pyright: ignore[reportArgumentType]
+    if asset.dropped:
+        stdout().print(f"{file}: left out {asset.dropped:,} of {asset.dropped + len(asset.splats):,}, not finite")
+    return asset
+
+
+def check_axes(*names: str | None) -> None:
+    from splatdream.export.axes import known
+
+    for name in names:
+        if name is not None:
+            known(name)
 
 
 def check_source(file: Path) -> None:

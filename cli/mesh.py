@@ -10,8 +10,8 @@ from splatdream.catalog import CATALOG, choose, find
 from splatdream.manifest import read_manifest, sha256
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
-from splatdream_cli.export import DropInvalid, Force, InUp, Source, Up, check_axes
-from splatdream_cli.look import check_source
+from splatdream_cli.export import Force, Source, Up
+from splatdream_cli.look import DropInvalid, InUp, asset_in, check_axes, check_source
 from splatdream_cli.plan import check_prior_and_parts, check_target
 
 if TYPE_CHECKING:
@@ -72,13 +72,12 @@ def mesh(
             check_target(path, force)
         made = recipe_of(source)
         recipe = refinement(made, refine, prompt, prior, shape=shape) if refine else None
-    from splatdream.export import read
     from splatdream.mesh.making import Options
     from splatdream.mesh.making import mesh as make
     from splatdream.render.cpu import render
 
     light = {None: "baked", "auto": "builtin" if by_builtin(made) else "estimated"}.get(albedo, albedo)
-    asset = read(source, up=in_up, drop_invalid=drop_invalid)  # pyright: ignore[reportArgumentType]
+    asset = asset_in(source, in_up, drop_invalid)
     options = Options(faces=faces, texture=texture, resolution=resolution, light=str(light))
     follow = following(recipe) if recipe else None
     model = make(asset.splats, render, options, antialiased=asset.antialiased, refinement=follow)

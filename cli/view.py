@@ -12,7 +12,7 @@ import typer
 from splatdream.catalog import choose
 from splatdream.viewer.serve import serving
 from splatdream_cli.console import Refused, refusing, stdout, teaching
-from splatdream_cli.look import check_source
+from splatdream_cli.look import DropInvalid, InUp, asset_in, check_axes, check_source
 
 VIEWERS = ["viser", "supersplat"]
 SUPERSPLAT = "@playcanvas/splat-transform@2.7.1"
@@ -30,11 +30,15 @@ def view(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     open_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
+    in_up: InUp = None,
+    drop_invalid: DropInvalid = False,
 ) -> None:
     """Look at a splat in the browser, until Ctrl-C."""
     with refusing():
         choose("viewer", viewer, VIEWERS)
-    page = file.read_bytes() if file.suffix.lower() == ".html" and file.is_file() else made(file, viewer)
+        check_axes(in_up)
+    is_page = file.suffix.lower() == ".html" and file.is_file()
+    page = file.read_bytes() if is_page else made(file, viewer, in_up, drop_invalid)
     out = stdout()
     try:
         with serving(page, host=host, port=port) as address:
@@ -54,15 +58,13 @@ def wait() -> None:
         pass
 
 
-def made(file: Path, viewer: str) -> bytes:
+def made(file: Path, viewer: str, in_up: str | None, drop_invalid: bool) -> bytes:
     """The page that shows a splat."""
     check_source(file)
     node = shutil.which("npx")
     if viewer == "supersplat" and node is None:
         raise Refused("--viewer supersplat needs Node; install it from nodejs.org, or leave it out")
-    from splatdream.export import read
-
-    splats = read(file).splats
+    splats = asset_in(file, in_up, drop_invalid).splats
     if node is None or viewer == "viser":
         from splatdream.export.html import page
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from splatdream.export.axes import Axes
     from splatdream.splats import Splats
 
+FLAT = (".splat", ".html")
+"""What shows the same colours from all sides, whatever the cloud has."""
 LONGEST_HEADER = 1 << 16
 """Bytes of a .ply within which its header ends."""
 

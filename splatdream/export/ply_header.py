@@ -98,5 +98,5 @@ def axes_named(path: str | Path, said: str) -> Axes:
             if up == vector:
                 return axes
     raise ValueError(
-        f"{path} calls {said!r} its vertical axis; give up='y-down', 'y-up' or 'z-up' to read it all the same"
+        f"{path} calls {said!r} its vertical axis; up='y-down', 'y-up' or 'z-up' (--in-up) reads it all the same"
     )

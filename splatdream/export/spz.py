@@ -253,7 +253,9 @@ def said_axes(path: str | Path, extensions: bytes) -> Axes:
         if kind == COORDINATES:
             told = int.from_bytes(extensions[place : place + 4], "little")
             if told not in KNOWN_COORDINATES:
-                raise ValueError(f"{path} has axes number {told}, which are not read; give up= to read it all the same")
+                raise ValueError(
+                    f"{path} has axes number {told}, which are not read; up= (--in-up) reads it all the same"
+                )
             return KNOWN_COORDINATES[told]
         place += size
     return "y-up"

@@ -98,6 +98,7 @@ def test_criteria_of_ones_own(call) -> None:
         (["missing.ply"], "there is no file missing.ply"),
         (["."], ". is a folder; give a file"),
         (["box.stl", "--full"], "--full draws splats only"),
+        (["box.stl", "--in-up", "y-up"], "leave --in-up out"),
         (["ball.ply", "--criteria", "own.toml"], "did you mean 'needles'"),
         (["note.txt"], "choose one of .ply"),
         (["ball.ply", "--criteria", "note.txt"], "note.txt holds no criteria"),

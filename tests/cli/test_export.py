@@ -77,6 +77,28 @@ def test_broken_rows_are_left_out_on_request_only(call, ball) -> None:
     assert "--drop-invalid" in refused.stderr
     assert call("export", "ball.ply", "b.ply", "--drop-invalid").exit_code == 0
     assert len(read_ply("b.ply")) == 59
+    assert "ball.ply: left out 1 of 60, not finite" in call("export", "ball.ply", "c.ply", "--drop-invalid").stdout
+
+
+def test_what_a_format_has_no_place_for_is_told(call, ball) -> None:
+    splats = read_ply("ball.ply")
+    write_ply(splats.replace(shN=torch.ones(len(splats), 8, 3)), "shiny.ply")
+    said = call("export", "shiny.ply", "a.splat").stdout
+    assert "60 Gaussians of degree 0" in said
+    assert "colours of degree 2, which .splat has no place for" in said
+    assert "no place" not in call("export", "shiny.ply", "a.spz").stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["info"], ["check"], ["render", "-o", "a.png", "--size", "8", "--renderer", "dense"]]
+)
+def test_axes_that_a_file_tells_and_nobody_knows_are_told_by_hand(command, call, ball) -> None:
+    Path("ball.ply").write_bytes(ball.read_bytes().replace(b"axis: y", b"axis: x"))
+    refused = call(*command, "ball.ply")
+    assert refused.exit_code == 1
+    assert "--in-up" in refused.stderr
+    assert call(*command, "ball.ply", "--in-up", "z-up").stderr == ""
+    assert "did you mean 'z-up'" in call(*command, "ball.ply", "--in-up", "zup").stderr
 
 
 @pytest.mark.parametrize(

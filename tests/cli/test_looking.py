@@ -86,6 +86,17 @@ def test_a_file_that_is_no_splat_fails_in_a_sentence(command, call, tmp_path) ->
     assert result.stderr.count("\n") == 1
 
 
+def test_what_is_not_finite_is_told_and_the_rest_is_seen_on_request(call, ball) -> None:
+    Path("ball.ply").write_bytes(ball.read_bytes()[:-4] + b"\xff\xff\xff\xff")
+    output = call("info", "ball.ply").stdout
+    assert "59, spherical" in output
+    assert "1 more, which are not finite" in output
+    assert "--drop-invalid" in call("render", "ball.ply", *SMALL).stderr
+    drawn = call("render", "ball.ply", *SMALL, "--drop-invalid")
+    assert drawn.exit_code == 0, drawn.output
+    assert "left out 1 of 60" in drawn.stdout
+
+
 def test_passes_and_films_are_written_by_their_names(call, ball) -> None:
     result = call("render", "ball.ply", "-o", "a.png", "-o", "a.mp4", "--pass", "alpha", *SMALL)
     assert result.exit_code == 0, result.output
