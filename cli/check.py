@@ -39,6 +39,8 @@ def check(
     """Check a splat or a mesh; exit code 1 where a required criterion fails."""
     if not file.is_file():
         raise Refused(f"{file} is a folder; give a file" if file.is_dir() else f"there is no file {file}")
+    if prompt is not None and not full:
+        raise Refused("--prompt is what pictures are judged by; give --full with it")
     report = examined(file, strict, criteria, full, prompt, in_up)
     out = stdout()
     if as_json:

@@ -65,6 +65,8 @@ def mesh(
         if albedo is not None:
             choose("albedo", albedo, list(LIGHTS))
         check_axes(up, in_up)
+        if not refine and (shape or prompt is not None or prior is not None):
+            raise Refused("--shape, --prompt and --prior say how to refine; give --refine 8 with them")
         need_extra()
         if target.exists() and target.samefile(source):
             raise Refused(f"{target} is the splat itself, which stays as it is; give the mesh another name")

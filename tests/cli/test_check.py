@@ -99,6 +99,7 @@ def test_criteria_of_ones_own(call) -> None:
         (["."], ". is a folder; give a file"),
         (["box.stl", "--full"], "--full draws splats only"),
         (["box.stl", "--in-up", "y-up"], "leave --in-up out"),
+        (["ball.ply", "--prompt", "a red ball"], "give --full"),
         (["ball.ply", "--criteria", "own.toml"], "did you mean 'needles'"),
         (["note.txt"], "choose one of .ply"),
         (["ball.ply", "--criteria", "note.txt"], "note.txt holds no criteria"),

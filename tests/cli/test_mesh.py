@@ -40,6 +40,8 @@ def test_a_splat_becomes_a_mesh_and_stays_as_it_was(call, ball) -> None:
         (["ball.ply", "a.glb", "--refine", "3"], "give --prompt"),
         (["ball.ply", "a.glb", "--refine", "3", "--prompt", "a flying pig"], "flying"),
         (["ball.ply", "a.glb", "--up", "x-up"], "unknown axes 'x-up'"),
+        (["ball.ply", "a.glb", "--shape"], "give --refine 8"),
+        (["ball.ply", "a.glb", "--prompt", "a red mug"], "give --refine 8"),
     ],
 )
 def test_wrong_use_is_told_before_anything_is_done(words, message, call, ball) -> None:
