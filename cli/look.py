@@ -74,11 +74,15 @@ def render(
         # Only its device and renderer are read.
         recipe = check_parts(Recipe("a turntable", device=device, renderer=renderer))
     from splatdream.catalog import find
+    from splatdream.framing import in_view
     from splatdream.turntable import turntable, write_gif, write_mp4, write_sheet
 
     asset = asset_in(file, in_up, drop_invalid)
+    splats = in_view(asset.splats)
+    if splats is not asset.splats:
+        stdout().print(f"{file} does not fill the unit ball; it is drawn as if it did")
     images = turntable(
-        asset.splats.to(recipe.device),
+        splats.to(recipe.device),
         find("renderer", recipe.renderer),
         views=views,
         size=pixels,

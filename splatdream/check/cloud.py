@@ -10,19 +10,16 @@ from torch import Tensor
 
 from splatdream.check.components import of_gaussians
 from splatdream.check.criteria import Measures
+from splatdream.framing import OUTER, SOLID, bounds, centre, quantile, radius_of, solid_part
 from splatdream.render import MIN_ALPHA
 from splatdream.splats import Splats
 
-SOLID = 0.1
-"""The opacity from which a Gaussian belongs to the object."""
 NEEDLE = 10.0
 """A Gaussian is a needle when it is so many times as long as it is broad."""
 CRUMB = 0.02
 """A part with less than this share of the object is a floater and no body."""
 SLAB = 0.15
 """The lowest part of the object's height, on which it stands."""
-OUTER = 0.99
-"""The share of the object that its radius and its bounds enclose; the rest may be fuzz."""
 
 
 def measure(splats: Splats, dropped: int = 0) -> Measures:
@@ -52,35 +49,6 @@ def measure(splats: Splats, dropped: int = 0) -> Measures:
         "off_centre": float(centre(solid.means, weights).norm()) / radius,
         "overhang": overhang(solid, weights) / radius,
     }
-
-
-def solid_part(splats: Splats) -> tuple[Splats, Float[Tensor, " N"]]:
-    """The Gaussians that belong to the object, and the share of it that each of them is."""
-    solid = splats.take((splats.opacities >= SOLID).nonzero()[:, 0])
-    return solid, solid.opacities / solid.opacities.sum()
-
-
-def quantile(values: Float[Tensor, " N"], weights: Float[Tensor, " N"], share: float) -> float:
-    """The value below which `share` of the weight lies; weights sum to 1."""
-    order = values.argsort()
-    place = torch.searchsorted(weights[order].cumsum(0), share).clamp_max(len(values) - 1)
-    return float(values[order][place])
-
-
-def bounds(means: Float[Tensor, "N 3"], weights: Float[Tensor, " N"]) -> Float[Tensor, "2 3"]:
-    """The lowest and highest corner of the box that holds `OUTER` of the weight along each axis."""
-    rest = 0.5 * (1 - OUTER)
-    return torch.tensor([[quantile(axis, weights, share) for axis in means.T] for share in (rest, 1 - rest)])
-
-
-def centre(means: Float[Tensor, "N 3"], weights: Float[Tensor, " N"]) -> Float[Tensor, " 3"]:
-    """The middle of those bounds."""
-    return bounds(means, weights).mean(0)
-
-
-def radius_of(means: Float[Tensor, "N 3"], weights: Float[Tensor, " N"]) -> float:
-    """The distance from the middle within which `OUTER` of the weight lies."""
-    return max(quantile((means - centre(means, weights)).norm(dim=1), weights, OUTER), 1e-9)
 
 
 def slenderness(splats: Splats) -> Float[Tensor, " N"]:

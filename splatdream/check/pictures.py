@@ -19,6 +19,7 @@ from splatdream.contracts import Render, Renderer
 from splatdream.corpus.captions import caption, random_scene
 from splatdream.corpus.kinds import KINDS
 from splatdream.corpus.palette import COLOURS, SURFACES
+from splatdream.framing import in_view
 from splatdream.inspect.compare import saturation, sharpness
 from splatdream.inspect.judge import Judge
 from splatdream.inspect.yardstick import DISTRACTORS, janus_rate, judging_cameras
@@ -35,7 +36,11 @@ ASIDE = radians(10)
 def measure(
     splats: Splats, renderer: Renderer, judge: Judge | None, prompt: str | None, *, antialiased: bool = False
 ) -> Measures:
-    """Every number that the criteria for pictures ask for; without a judge or a prompt some are not measured."""
+    """Every number that the criteria for pictures ask for; without a judge or a prompt some are not measured.
+
+    What stands elsewhere than in the unit ball is moved there first.
+    """
+    splats = in_view(splats)
     cameras = judging_cameras().to(splats.means)
     render = shown(splats, renderer, cameras, antialiased)
     aside = cameras.turned(ASIDE)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import torch
 
-from splatdream.check.cloud import CRUMB, NEEDLE, SOLID, parts, radius_of, slenderness, solid_part
+from splatdream.check.cloud import CRUMB, NEEDLE, parts, slenderness
 from splatdream.check.criteria import Criterion
+from splatdream.framing import SOLID, radius_of, solid_part
 from splatdream.splats import Splats
 
 FAULTY = 0.1

@@ -14,6 +14,7 @@ import torch
 
 from splatdream.export.asset import ready
 from splatdream.export.atomic import atomic_write
+from splatdream.framing import in_view
 from splatdream.splats import Splats, colours_from_sh0
 
 HOST = "127.0.0.1"
@@ -32,8 +33,10 @@ def write_html(splats: Splats, path: str | Path) -> None:
 def page(splats: Splats) -> bytes:
     """The page's bytes. ValueError where viser is not installed.
 
-    The farthest Gaussian comes first: viser draws them in this order until its sorter is at work.
+    The farthest Gaussian comes first: viser draws them in this order until its sorter is at work. What stands elsewhere
+    than in the unit ball is moved there, where the looker looks and half precision suffices.
     """
+    splats = in_view(splats)
     distances = (splats.means - splats.means.new_tensor(VIEWPOINT)).norm(dim=1)
     splats = splats.take(distances.argsort(descending=True))
     with served() as server:

@@ -1,12 +1,14 @@
 """`splatdream render` and `splatdream info`: files that exist, files of others, and files that are none."""
 
+from math import log
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from splatdream import write_ply
+from splatdream import read_ply, write_ply
 from splatdream.init.sphere import Sphere
 from splatdream.splats import sh0_from_colours
 
@@ -95,6 +97,17 @@ def test_what_is_not_finite_is_told_and_the_rest_is_seen_on_request(call, ball) 
     drawn = call("render", "ball.ply", *SMALL, "--drop-invalid")
     assert drawn.exit_code == 0, drawn.output
     assert "left out 1 of 60" in drawn.stdout
+
+
+def test_a_splat_of_another_size_and_place_is_drawn_as_if_it_were_of_ours(call, ball) -> None:
+    splats = read_ply(ball)
+    write_ply(splats.replace(means=100 * splats.means + 500, log_scales=splats.log_scales + log(100)), "far.ply")
+    assert "as if it did" in call("render", "far.ply", *SMALL).stdout
+    assert "as if it did" not in call("render", "ball.ply", *SMALL).stdout
+    with Image.open("far.png") as far, Image.open("ball.png") as near:
+        one, other = (np.asarray(each, float) for each in (far, near))
+    # The ball's own radius is a little less than 1.
+    assert 0.5 < (one < 200).mean() / (other < 200).mean() < 2
 
 
 def test_passes_and_films_are_written_by_their_names(call, ball) -> None:
