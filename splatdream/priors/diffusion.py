@@ -110,6 +110,11 @@ class DiffusionPrior:
         theirs, ours = vae.config.latent_channels, self.unet.config.in_channels
         if theirs != ours:
             raise ValueError(f"the autoencoder makes latents of {theirs} channels, and the network reads {ours}")
+        side, scale = self.unet.config.sample_size, vae.config.scaling_factor
+        if not (isinstance(side, int) and side > 0):
+            raise ValueError(f"the network's sample_size must be a whole number of latents, not {side!r}")
+        if not (isinstance(scale, int | float) and 0.0 < scale < float("inf")):
+            raise ValueError(f"the autoencoder's scaling_factor must be a number above 0, not {scale!r}")
         self.vae = vae.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
         self.family.pipeline.vae = self.vae  # the one before goes
         blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels

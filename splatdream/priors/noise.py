@@ -22,9 +22,9 @@ def discrete(config: dict[str, Any]) -> tuple[Kind, Schedule]:
     known = {key: value for key, value in config.items() if key in _DISCRETE}
     try:
         scheduler: Any = DDIMScheduler(**known)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"its scheduler's betas cannot be made: {first_line(error)}") from error
-    return scheduler.config.prediction_type, Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
+    return scheduler.config.prediction_type, growing(Schedule.from_alphas_cumprod(scheduler.alphas_cumprod))
 
 
 _KINDS = ("epsilon", "v_prediction", "sample")
@@ -52,8 +52,18 @@ def flow(config: dict[str, Any]) -> tuple[Kind, Schedule]:
             f"its scheduler ({config.get('_class_name')}) is none of a straight path (flow), with a shift: this "
             "network cannot be asked with it"
         )
+    if not (isinstance(T, int) and T > 0 and isinstance(shift, int | float) and shift > 0.0):
+        raise ValueError(f"its scheduler has {T!r} timesteps and a shift of {shift!r}; both must be numbers above 0")
     s = torch.arange(1, T + 1, dtype=torch.float64) / T
-    return "flow", Schedule.from_flow(shift * s / (1.0 + (shift - 1.0) * s))
+    return "flow", growing(Schedule.from_flow(shift * s / (1.0 + (shift - 1.0) * s)))
+
+
+def growing(schedule: Schedule) -> Schedule:
+    """The schedule, if there is more noise at each timestep than at the one before; else ValueError."""
+    noise = schedule.sigmas
+    if len(noise) == 0 or not bool(noise.isfinite().all() and (noise.diff() >= 0).all() and noise[-1] > 0.5):
+        raise ValueError(f"its scheduler's noise does not grow over its {len(noise)} timesteps")
+    return schedule
 
 
 def on_path(

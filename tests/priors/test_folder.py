@@ -110,6 +110,11 @@ def schedule(path: Path, scheduler, **changes) -> None:
     (path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | changes))
 
 
+def configure(part: Path, **changes) -> None:
+    config = json.loads((part / "config.json").read_text())
+    (part / "config.json").write_text(json.dumps(config | changes))
+
+
 def widen(path: Path) -> None:
     """As a network that paints into pictures: it is also told a masked picture and the mask."""
     unet = UNet2DConditionModel.from_config(path / "unet", in_channels=9)
@@ -166,6 +171,22 @@ FAULTS = {
         lambda path: schedule(path, DDIMScheduler(), beta_schedule="odd"),
         r"its scheduler's betas cannot be made: odd is not implemented",
     ),
+    "betas that are none": (
+        lambda path: schedule(path, DDIMScheduler(), trained_betas=[float("nan")] * 10),
+        r"its scheduler's noise does not grow over its 10 timesteps",
+    ),
+    "no timesteps": (
+        lambda path: schedule(path, DDIMScheduler(), num_train_timesteps=0),
+        r"its scheduler's (noise does not grow over its 0 timesteps|betas cannot be made)",
+    ),
+    "a network of no size": (
+        lambda path: configure(path / "unet", sample_size=[8, 8]),
+        r"sample_size must be a whole number of latents, not \[8, 8\]",
+    ),
+    "latents of no scale": (
+        lambda path: configure(path / "vae", scaling_factor=0.0),
+        r"scaling_factor must be a number above 0, not 0\.0",
+    ),
     "a network that paints into pictures": (widen, r"makes latents of 4 channels, and the network reads 9"),
     "a network of another model": (want_sizes, r"unet wants to be told more than words \(text_time\)"),
     "no index": (lambda path: (path / "model_index.json").write_text("{"), r"model_index\.json is no JSON"),
@@ -194,6 +215,12 @@ def test_a_flow_model_with_noise_of_another_kind_is_refused(scheduler, tmp_path)
     schedule(sd3_folder(tmp_path), scheduler)
     with pytest.raises(ValueError, match=rf"its scheduler \({type(scheduler).__name__}\) is none of a straight path"):
         DiffusionPrior.load(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"shift": 0.0}, {"shift": "3"}, {"num_train_timesteps": 0}])
+def test_a_flow_without_a_path_is_refused(changes) -> None:
+    with pytest.raises(ValueError, match="both must be numbers above 0"):
+        flow({"num_train_timesteps": 1000, "shift": 3.0} | changes)
 
 
 def test_the_shift_of_a_solver_of_flows_is_read() -> None:
