@@ -26,8 +26,9 @@ from splatdream.priors.multi_view import VIEWS, teach_views
 from splatdream.schedule import Schedule
 from splatdream.train.autoencoder import LATENT_CHANNELS
 from splatdream.train.follow import step_seed
+from splatdream.train.muon import Optimiser
 from splatdream.train.pictures import load_shard
-from splatdream.train.rate import falling_rate, step_clipped
+from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
 from splatdream.train.threads import mean_gradients, team
 
@@ -185,19 +186,18 @@ class DenoiserRun:
 
     model: Denoiser
     average: Denoiser
-    optimiser: torch.optim.AdamW
+    optimiser: Optimiser
     schedule: Schedule
     total: int
     rate: float
     step: int = 0
 
     @classmethod
-    def new(cls, tokenizer: PreTrainedTokenizerFast, total: int, seed: int, rate: float = 8e-4) -> "DenoiserRun":
+    def new(cls, tokenizer: PreTrainedTokenizerFast, total: int, seed: int, rate: float = 4e-4) -> "DenoiserRun":
         torch.manual_seed(seed)  # diffusers and transformers initialise from the global generator
         model = Denoiser(tokenizer)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
         schedule = Schedule.from_alphas_cumprod(new_scheduler().alphas_cumprod)
-        return cls(model, copy.deepcopy(model).requires_grad_(False), optimiser, schedule, total, rate)
+        return cls(model, copy.deepcopy(model).requires_grad_(False), Optimiser(model, rate), schedule, total, rate)
 
     def expect(self, cameras: Float[Tensor, "S 16"]) -> None:
         """Tells the fresh model what cameras to expect, before the first step."""
@@ -220,9 +220,8 @@ class DenoiserRun:
                 generator.manual_seed(step_seed(seed, self.step))
                 draw = partial(draw_exercise, lessons, self.schedule, batch // 2, generator)
                 alone, joined = draw().to(device), draw(views=VIEWS).to(device)
-                self.optimiser.param_groups[0]["lr"] = self.rate_now()
                 loss = mean_gradients(together, partial(self._loss, alone, joined), self.model)
-                step_clipped(self.model, self.optimiser)
+                self.optimiser.step(self.rate_now())
                 self.step += 1
                 self._average()
                 yield self.step, loss

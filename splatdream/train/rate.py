@@ -19,10 +19,5 @@ def descend(module: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -
     """One step down the gradient of the loss."""
     optimiser.zero_grad()
     loss.backward()
-    step_clipped(module, optimiser)
-
-
-def step_clipped(module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """One step by the gradients that the parameters already have."""
     nn.utils.clip_grad_norm_(module.parameters(), LONGEST)
     optimiser.step()
