@@ -1,10 +1,14 @@
 """What ships: within its bounds, loadable by the stock classes, and speaking the words that it lists."""
 
+import pytest
 import torch
 
 from splatdream.cameras import orbit
+from splatdream.corpus.attributes import choices
 from splatdream.corpus.captions import caption
-from splatdream.inspect.judge import Judge
+from splatdream.corpus.scenes import Scene, Thing, build
+from splatdream.corpus.truth import render_truth
+from splatdream.inspect.judge import SIZES, Judge
 from splatdream.inspect.yardstick import read_scenes
 from splatdream.priors import builtin_folder, load_prior
 from splatdream.priors.words import known_words, unknown_words
@@ -36,9 +40,18 @@ def test_every_prompt_of_the_yardstick_is_in_the_priors_words() -> None:
     assert {"red", "snowman", "on", "view"} <= set(known_words())
 
 
+@pytest.mark.parametrize("words", ["a photo of a red ball", "one ball, red"])
+def test_the_judge_ranks_captions_of_a_true_object(words) -> None:
+    judge = Judge.load(ASSETS / "judge")
+    truth = render_truth(build(Scene(Thing("ball", "red"))), orbit(4, 64)).over(torch.full((3,), 0.6))
+    scores = judge.scores(truth, [words, "a blue ball", "a red castle", "a red ball on top of a red castle"])
+    assert int(scores.argmax()) == 0
+    assert scores.max() <= 0.0  # log likelihoods
+
+
 def test_the_judge_reads_every_prompt_of_the_yardstick() -> None:
     judge = Judge.load(ASSETS / "judge")
-    captions = [caption(scene) for scene in read_scenes(ASSETS / "prompts.toml", "trained")]
-    scores = judge.scores(torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0)), captions)
-    assert scores.shape == (12,)
-    assert scores.abs().max() <= 1.0 + 1e-5
+    scenes = [scene for name in ("trained", "held_out") for scene in read_scenes(ASSETS / "prompts.toml", name)]
+    meant = judge.read([caption(scene) for scene in scenes]).split(SIZES, 1)
+    for scene, *parts in zip(scenes, *meant, strict=True):
+        assert [int(part.argmax()) for part in parts] == choices(scene), caption(scene)

@@ -1,5 +1,7 @@
-"""The judges: a CLIP-style scorer of picture and caption, and a classifier of the side that a picture shows.
+"""The judges: a scorer of picture and caption, and a classifier of the side that a picture shows.
 
+As in CLIP, a tower for pictures and one for captions meet in one space; here its axes have names, the values of the
+corpus's attributes. The picture's tower says how probable each value looks, the caption's tower which ones are meant.
 Trained on the corpus, never used in optimisation. Pictures are looked at in 64 x 64 pixels.
 """
 
@@ -7,14 +9,19 @@ import json
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
+
+from splatdream.corpus.attributes import ATTRIBUTES
 
 SIDES = ("front", "side", "back")
 LOOK = 64
 WINDOW = 40
+SIZES = [len(values) for values in ATTRIBUTES.values()]
+DOUBT = 0.001
+"""The least probability of a value, so that one look that is sure and wrong does not outweigh all the others."""
 
 
 def _stage(inside: int, outside: int) -> nn.Sequential:
@@ -31,12 +38,14 @@ def _stage(inside: int, outside: int) -> nn.Sequential:
 class Eye(nn.Module):
     """Pictures (B H W 3) in [0, 1] to one vector each; it reads 4 x 4 cells, so where things are is kept."""
 
-    def __init__(self, width: int, outputs: int) -> None:
+    def __init__(self, width: int, hidden: int, outputs: int) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 4 * width]
         pairs = zip([3, *widths[:-1]], widths, strict=True)
         self.stages = nn.Sequential(*[_stage(*pair) for pair in pairs])
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(16 * widths[-1], 256), nn.SiLU(), nn.Linear(256, outputs))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(16 * widths[-1], hidden), nn.SiLU(), nn.Linear(hidden, outputs)
+        )
 
     def forward(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B outputs"]:
         pixels = images.permute(0, 3, 1, 2) * 2.0 - 1.0
@@ -63,20 +72,24 @@ class Reader(nn.Module):
         return self.head(kept / (~padding).sum(1, keepdim=True).clamp_min(1))
 
 
+def by_attribute(outputs: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+    """The log probabilities of each attribute's values."""
+    return torch.cat([part.log_softmax(1) for part in outputs.split(SIZES, 1)], 1)
+
+
 class Judge(nn.Module):
-    """Scores how well a caption fits a picture (cosine similarity), and names the side that a picture shows."""
+    """Scores how well a caption fits a picture, and names the side that a picture shows. A is the sum of `SIZES`."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
         super().__init__()
         self.words = words
         self.indices = {word: index + 1 for index, word in enumerate(words)}
-        self.eye = Eye(32, 192)
-        self.reader = Reader(len(words), 128, 192)
-        self.side_eye = Eye(16, len(SIDES))
-        self.log_temperature = nn.Parameter(torch.tensor(-2.5))
+        self.eye = Eye(32, 384, sum(SIZES))
+        self.reader = Reader(len(words), 128, sum(SIZES))
+        self.side_eye = Eye(16, 256, len(SIDES))
 
-    def read(self, captions: list[str]) -> Float[Tensor, "B E"]:
-        """Unit vectors of captions. ValueError for a word that it was not taught."""
+    def spell(self, captions: list[str]) -> Int[Tensor, "N L"]:
+        """The indices of captions' words, padded with zeros. ValueError for a word that it was not taught."""
         rows = []
         for caption in captions:
             words = caption.lower().replace(",", " ").split()
@@ -87,16 +100,21 @@ class Judge(nn.Module):
         indices = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         for i, row in enumerate(rows):
             indices[i, : len(row)] = torch.tensor(row)
-        return normalize(self.reader(indices.to(self.log_temperature.device)), dim=-1)
+        return indices.to(self.reader.places.device)
 
-    def look(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B E"]:
-        """Unit vectors of pictures."""
-        return normalize(self.eye(images), dim=-1)
+    def read(self, captions: list[str]) -> Float[Tensor, "N A"]:
+        """The log probabilities of what each caption means."""
+        return by_attribute(self.reader(self.spell(captions)))
+
+    def look(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B A"]:
+        """The log probabilities of what each picture shows."""
+        return by_attribute(self.eye(images))
 
     @torch.no_grad()
     def scores(self, images: Float[Tensor, "B H W 3"], captions: list[str]) -> Float[Tensor, " S"]:
-        """One similarity per caption: the mean over the pictures, which show one object from B sides."""
-        return (self.look(images).mean(0, keepdim=True) @ self.read(captions).T)[0]
+        """The log likelihood of each caption: the mean over the pictures, which show one object from B sides."""
+        seen = ((1 - DOUBT) * self.look(images).exp() + DOUBT).log().mean(0)
+        return self.read(captions).exp() @ seen
 
     @torch.no_grad()
     def sides(self, images: Float[Tensor, "B H W 3"]) -> list[str]:
