@@ -22,7 +22,10 @@ class Model:
 
 MODELS = {
     "sd15": Model(
-        ("stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",),
+        (
+            "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+            "sd-legacy/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        ),
         "Stable Diffusion 1.5, 512 pixels",
     ),
     "sd21-base": Model(

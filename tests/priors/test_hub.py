@@ -18,9 +18,9 @@ from splatdream.priors.diffusion import DiffusionPrior
 from splatdream.priors.hub import Offer, Unavailable, check_room, chosen, fetch, offer, offer_of
 from splatdream.priors.models import MODELS, NotHere, Wanted, missing
 from splatdream.priors.shap_e import shape_folder
-from splatdream.priors.words import FULL_MODELS, choose_prior
+from splatdream.priors.words import choose_prior
 
-REPOSITORY, _, REVISION = FULL_MODELS[1].partition("@")
+REPOSITORY, _, REVISION = MODELS["sd21-base"].repositories[0].partition("@")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
