@@ -32,7 +32,7 @@ def even_out(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows colum
 class Muon(torch.optim.Optimizer):
     """For parameters of two and more dimensions; a convolution counts as a matrix of its outputs by all the rest."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
