@@ -47,7 +47,7 @@ def follow(
     where that is not `splatdream resume`.
     """
     out, folder, begun = stdout(), folder or runs.run_folder(output), time.perf_counter()
-    again = again or shown_command("splatdream", "resume", folder)
+    again = again or resuming(folder)
     with watched(live, recipe.prompt) as page, stoppable() as stop:
         try:
             with display(out, recipe.steps, done) as shown, closing(steps):
@@ -109,6 +109,11 @@ def preview(step: "Step", recipe: Recipe, output: Path) -> None:
     renderer = find("renderer", recipe.renderer)
     pictures = turntable(step.state.splats, renderer, views=PREVIEW_VIEWS, size=step.images.shape[1])
     write_sheet(pictures, output.with_suffix(".preview.png"))
+
+
+def resuming(folder: Path) -> str:
+    """The command that goes on with a run."""
+    return shown_command("splatdream", "resume", folder)
 
 
 def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path, again: str) -> None:

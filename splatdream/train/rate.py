@@ -1,4 +1,4 @@
-"""How every training run here descends: a linear warm-up, then a half cosine down to a floor; clipped gradients."""
+"""The rate of every training run here, a linear warm-up and then a half cosine down to a floor; a step of Adam's."""
 
 from math import cos, pi
 
@@ -16,7 +16,7 @@ def falling_rate(step: int, total: int, *, peak: float, warmup: int, floor: floa
 
 
 def descend(module: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down the gradient of the loss."""
+    """One step down the gradient of the loss, shortened to `LONGEST`."""
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), LONGEST)

@@ -63,15 +63,20 @@ def test_five_hundred_prompts_under_fire(base, tmp_path) -> None:
     assert whole(tmp_path, jobs, claims) == []
 
 
+def signal_at_work(crew, claims, signum: int) -> None:
+    """Sends a signal to the first worker that is in the middle of a job."""
+    for _ in crew:
+        working = [status["pid"] for status in claims.workers().values() if status.get("step", 0) > 1]
+        if working:
+            os.kill(working[0], signum)
+            return
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
 def test_a_terminal_that_closes_costs_no_prompt_a_death(base, tmp_path) -> None:
     jobs, claims = begun(tmp_path, [base.replace(steps=2000)], retries=0)
     crew = run_local(tmp_path, claims, [ENVIRONMENT])
-    for _ in crew:
-        working = [status["pid"] for status in claims.workers().values() if status.get("step", 0) > 1]
-        if working:
-            os.kill(working[0], signal.SIGHUP)  # which comes to workers as well as to their owner, who leaves then
-            break
+    signal_at_work(crew, claims, signal.SIGHUP)  # which comes to workers as well as to their owner, who leaves then
     crew.close()
     assert claims.results("failed") == {}
     assert claims.jobs("todo") == {jobs[0].name}
@@ -81,11 +86,7 @@ def test_a_terminal_that_closes_costs_no_prompt_a_death(base, tmp_path) -> None:
 def test_a_terminated_worker_gives_its_job_back_without_a_death(base, tmp_path) -> None:
     jobs, claims = begun(tmp_path, [base.replace(steps=2000)], retries=0)
     crew = run_local(tmp_path, claims, [ENVIRONMENT])
-    for _ in crew:
-        working = [status["pid"] for status in claims.workers().values() if status.get("step", 0) > 1]
-        if working:
-            os.kill(working[0], signal.SIGTERM)
-            break
+    signal_at_work(crew, claims, signal.SIGTERM)
     for _ in crew:
         pass
     assert claims.jobs("todo") == {jobs[0].name}
