@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from splatdream import runs
-from splatdream.manifest import read_manifest
+from splatdream.manifest import manifest_beside
 from splatdream_cli.console import FAILED, Refused, refusing, stdout, teaching
 from splatdream_cli.look import InUp, check_axes
 
@@ -89,8 +88,8 @@ def examined(
 
 def prompt_of(file: Path) -> str | None:
     """What the manifest of the run beside the file says, where it speaks of this file."""
-    manifest = read_manifest(runs.run_folder(file))
-    return manifest["prompt"] if manifest is not None and manifest["result"]["file"] == file.name else None
+    manifest = manifest_beside(file)
+    return manifest["prompt"] if manifest else None
 
 
 def lines(report: "Report") -> list[str]:

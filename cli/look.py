@@ -10,7 +10,7 @@ import typer
 from splatdream import runs
 from splatdream.catalog import choose
 from splatdream.export import input_suffix
-from splatdream.manifest import read_manifest, sha256
+from splatdream.manifest import manifest_beside, speaks_of
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.plan import check_parts, check_target
 
@@ -172,10 +172,10 @@ def quantiles(values) -> str:
 
 def origin(file: Path) -> list[tuple[str, str]]:
     """What the manifest beside the file says, where there is one and it speaks of these bytes."""
-    manifest = read_manifest(runs.run_folder(file))
-    if manifest is None or manifest["result"]["file"] != file.name:
+    manifest = manifest_beside(file)
+    if manifest is None:
         return []
-    if manifest["result"]["sha256"] != sha256(file):
+    if not speaks_of(manifest, file):
         return [("made by", f"unknown: the file is not the one that {runs.run_folder(file)} describes")]
     version, timing = manifest["versions"]["splatdream"], manifest["timing"]
     return [

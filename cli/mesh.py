@@ -7,7 +7,7 @@ import typer
 
 from splatdream import runs
 from splatdream.catalog import CATALOG, choose, find
-from splatdream.manifest import read_manifest, sha256
+from splatdream.manifest import manifest_beside, speaks_of
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, refusing, size, stdout, teaching
 from splatdream_cli.export import Force, Source, Up
@@ -110,11 +110,10 @@ def find_companions(target: Path) -> list[Path]:
 
 def recipe_of(source: Path) -> Recipe | None:
     """The recipe by which the file was made, where the run beside it describes these very bytes."""
-    folder = runs.run_folder(source)
-    manifest = read_manifest(folder)
-    if manifest is None or manifest["result"]["file"] != source.name:
+    manifest = manifest_beside(source)
+    if manifest is None or not speaks_of(manifest, source):
         return None
-    return Recipe.from_toml(folder / runs.RECIPE) if manifest["result"]["sha256"] == sha256(source) else None
+    return Recipe.from_toml(runs.run_folder(source) / runs.RECIPE)
 
 
 def by_builtin(recipe: Recipe | None) -> bool:

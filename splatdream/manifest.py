@@ -78,6 +78,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest_in(path) if path.is_file() else None
 
 
+def manifest_beside(file: Path) -> dict[str, Any] | None:
+    """The manifest of the run beside a file, where its result has the file's name; `speaks_of` asks for the bytes."""
+    manifest = read_manifest(runs.run_folder(file))
+    return manifest if manifest is not None and manifest["result"]["file"] == file.name else None
+
+
+def speaks_of(manifest: dict[str, Any], file: Path) -> bool:
+    """Whether these very bytes are the result."""
+    return manifest["result"]["sha256"] == sha256(file)
+
+
 def manifest_in(path: Path) -> dict[str, Any]:
     """The manifest in a file. ValueError where it is none, or lacks what a run is repeated by."""
     try:
