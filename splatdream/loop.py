@@ -4,7 +4,7 @@
 continues as if it had never stopped.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from math import radians
@@ -30,7 +30,7 @@ from splatdream.losses import (
     scale_penalty,
     total_variation,
 )
-from splatdream.optim import SplatOptimiser, exponential_decay
+from splatdream.optim import SplatOptimiser, check_finite, exponential_decay
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
 from splatdream.shading import draw_lamps, shaded
@@ -321,17 +321,6 @@ def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:
         "sh0": colours,
         "shN": colours / 20,  # Kerbl et al. 2023, section 7.1
     }
-
-
-def check_finite(values: Mapping[str, Tensor | None]) -> None:
-    """FloatingPointError with the name of the first that holds a NaN or an infinity."""
-    given = {name: value for name, value in values.items() if value is not None}
-    # Where a sum is finite, so is every term; that it is not may also come of its size.
-    if not given or bool(torch.stack([value.sum() for value in given.values()]).isfinite().all()):
-        return
-    for name, value in given.items():
-        if not bool(value.isfinite().all()):
-            raise FloatingPointError(f"{name} is not finite")
 
 
 def residual(gradient: Gradient, view: View) -> float:

@@ -5,6 +5,7 @@ Gaussian, not to its place in the tensor. Everything is explicit and functional:
 N Gaussians before a move of rows, M after it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import sqrt
@@ -68,13 +69,17 @@ class SplatOptimiser:
         """The cloud one step further, detached, and the new moments.
 
         Gradients are read from the leaves' `.grad` unless given; a parameter whose gradient is None stays as it is,
-        moments and step count too. FloatingPointError names the parameters whose gradient is not finite.
+        moments and step count too. FloatingPointError names the first whose gradient is not finite.
         """
         if gradients is None:
             gradients = {name: value.grad for name, value in splats.parameters().items()}
         check_names(gradients, self.learning_rates)
         given = {name: value.detach() for name, value in gradients.items() if value is not None and value.numel()}
-        self._check(splats, given)
+        if len(splats) != len(self):
+            raise ValueError(
+                f"{len(splats)} Gaussians meet moments of {len(self)}; move both with take(rows) of the same rows"
+            )
+        check_finite({f"the gradient of {name}": value for name, value in given.items()})
         steps = self.steps | {name: self.steps[name] + 1 for name in given}
         tables = (splats.detach().parameters(), given, self.exp_avg, self.exp_avg_sq)
         values, exp_avg, exp_avg_sq = (
@@ -90,18 +95,6 @@ class SplatOptimiser:
         return splats.detach().replace(**values), replace(
             self, steps=steps, exp_avg=self.exp_avg | exp_avg, exp_avg_sq=self.exp_avg_sq | exp_avg_sq
         )
-
-    def _check(self, splats: Splats, gradients: dict[str, Tensor]) -> None:
-        if len(splats) != len(self):
-            raise ValueError(
-                f"{len(splats)} Gaussians meet moments of {len(self)}; move both with take(rows) of the same rows"
-            )
-        if not gradients:
-            return
-        finite = torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).tolist()
-        broken = [name for name, good in zip(gradients, finite, strict=True) if not good]
-        if broken:
-            raise FloatingPointError(f"the gradient of {', '.join(broken)} is not finite")
 
     def take(self, rows: Int[Tensor, " M"], fresh: Bool[Tensor, " M"] | None = None) -> "SplatOptimiser":
         """The moments of the chosen rows, in the order of `Splats.take(rows)`; zero where `fresh`."""
@@ -182,6 +175,17 @@ def adam(
     roots = torch._foreach_div(torch._foreach_sqrt(exp_avg_sq), [sqrt(1 - beta2**step) for step in steps])
     paces = [-rate / (1 - beta1**step) for rate, step in zip(rates, steps, strict=True)]
     return torch._foreach_addcdiv(values, exp_avg, torch._foreach_add(roots, eps), paces), exp_avg, exp_avg_sq
+
+
+def check_finite(values: Mapping[str, Tensor | None]) -> None:
+    """FloatingPointError with the name of the first that holds a NaN or an infinity."""
+    given = {name: value for name, value in values.items() if value is not None}
+    # Where a sum is finite, so is every term; that it is not may also come of its size.
+    if not given or bool(torch.stack([value.sum() for value in given.values()]).isfinite().all()):
+        return
+    for name, value in given.items():
+        if not bool(value.isfinite().all()):
+            raise FloatingPointError(f"{name} is not finite")
 
 
 def check_names(given, known) -> None:

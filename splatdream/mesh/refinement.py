@@ -17,13 +17,14 @@ from torch import Tensor
 from splatdream.catalog import configured
 from splatdream.contracts import Distiller, Prior, Renderer, View
 from splatdream.distill.denoise import pictures
-from splatdream.loop import asked, begin, check_finite, chosen, dream, look_around
+from splatdream.loop import asked, begin, chosen, dream, look_around
 from splatdream.mesh.atlas import Texels
 from splatdream.mesh.binding import bound, evened, handed
 from splatdream.mesh.drawing import shown
 from splatdream.mesh.model import Model
 from splatdream.mesh.surface import Surface
 from splatdream.mesh.texture import gathered
+from splatdream.optim import check_finite
 from splatdream.recipe import Recipe
 
 REACH = 1.5
