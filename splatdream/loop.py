@@ -13,6 +13,7 @@ from zlib import crc32
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
 from splatdream.catalog import configured, find
@@ -276,7 +277,7 @@ def distillation_loss(
     if gradient.latents is not None and latents is not None:
         loss = loss + inject(latents, gradient.latents) / len(latents)
     if gradient.targets is not None:
-        error = (images - gradient.targets).square().sum()
+        error = mse_loss(images, gradient.targets, reduction="sum")
         loss = loss + 0.5 * gradient.weight * error / len(gradient.targets)
     return loss
 
@@ -327,7 +328,7 @@ def residual(gradient: Gradient, view: View) -> float:
     if gradient.latents is not None:
         return float(gradient.latents.square().mean().sqrt())
     if gradient.targets is not None:
-        return float((view.images - gradient.targets).square().mean().sqrt())
+        return float(mse_loss(view.images, gradient.targets).sqrt())
     return 0.0
 
 
