@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from splatdream.contracts import Distiller, Prior, Renderer
-from splatdream.loop import State, asked, distillation_loss, learning_rates, look_around, regularisation
+from splatdream.loop import State, asked, distillation_loss, learning_rates, look_around, regularisers
 from splatdream.recipe import Recipe
 from splatdream.splats import Splats
 from splatdream.timesteps import Timesteps
@@ -43,7 +43,7 @@ def naive(
             with torch.no_grad():
                 prior.decode(view.latents)
             loss = distillation_loss(gradient, latents, render.images)
-            loss = loss + regularisation(recipe, leaves, render, camera, look)
-            (loss / recipe.views).backward()
+            terms = regularisers(recipe, leaves, render, camera, look)
+            (sum(terms.values(), loss) / recipe.views).backward()
         adam.step()
         yield leaves

@@ -40,9 +40,9 @@ class Cameras:
         return -torch.einsum("bji,bj->bi", rotations, self.viewmats[:, :3, 3])
 
     def to(self, *args, **kwargs) -> "Cameras":
-        moved = (tensor.to(*args, **kwargs) for tensor in (self.viewmats, self.Ks, self.azimuths, self.elevations))
-        viewmats, Ks, azimuths, elevations = moved
-        return Cameras(viewmats, Ks, self.width, self.height, azimuths, elevations)
+        """The matrices moved; angles, which words are made of, stay where they can be read without waiting."""
+        viewmats, Ks = (tensor.to(*args, **kwargs) for tensor in (self.viewmats, self.Ks))
+        return Cameras(viewmats, Ks, self.width, self.height, self.azimuths, self.elevations)
 
     def turned(self, angle: float) -> "Cameras":
         """The same cameras carried around the vertical axis, counter-clockwise seen from above."""

@@ -63,9 +63,10 @@ def reprojection_error(render: Render, cameras: Cameras, other: Render, other_ca
 def camera_points(depths: Float[Tensor, "B H W 1"], cameras: Cameras) -> Float[Tensor, "B H W 3"]:
     """The point at each pixel's depth, in its camera's axes."""
     height, width = depths.shape[1:3]
-    y, x = torch.meshgrid(torch.arange(height).to(depths) + 0.5, torch.arange(width).to(depths) + 0.5, indexing="ij")
+    place = {"device": depths.device, "dtype": depths.dtype}
+    y, x = torch.meshgrid(torch.arange(height, **place) + 0.5, torch.arange(width, **place) + 0.5, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    rays = torch.einsum("bij,hwj->bhwi", torch.linalg.inv(cameras.Ks.to(depths)), pixels)
+    rays = torch.einsum("bij,hwj->bhwi", torch.linalg.inv_ex(cameras.Ks.to(depths)).inverse, pixels)
     return depths * rays
 
 
@@ -81,7 +82,7 @@ def surface_normals(points: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B h w 3"
 
 def in_camera(points: Float[Tensor, "B H W 3"], cameras: Cameras, other: Cameras) -> Float[Tensor, "B H W 3"]:
     """Points in the axes of `cameras`, in those of `other`."""
-    across = other.viewmats.to(points) @ torch.linalg.inv(cameras.viewmats.to(points))
+    across = other.viewmats.to(points) @ torch.linalg.inv_ex(cameras.viewmats.to(points)).inverse
     return torch.einsum("bij,bhwj->bhwi", across[:, :3, :3], points) + across[:, None, None, :3, 3]
 
 

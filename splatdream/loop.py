@@ -166,9 +166,11 @@ def turn(
     view = ask(latents=latents, images=images, cameras=cameras, backgrounds=backgrounds)
     gradient, rule = distiller(view, prior, state.rule, state.generators["rule"])
     gradient = clipped(recipe, gradient, progress)
-    check_finite({"the encoding": latents, "the gradient": gradient.latents, "the target": gradient.targets})
-    loss = distillation_loss(gradient, latents, images)
-    (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
+    terms = regularisers(recipe, leaves, render, cameras, look)
+    sum(terms.values(), distillation_loss(gradient, latents, images)).backward()
+    # Only now, since to read a number is to wait for the device.
+    found = {"the encoding": latents, "the gradient": gradient.latents, "the target": gradient.targets}
+    check_finite(found | terms)
     rates = {name: state.pace * rate for name, rate in learning_rates(recipe, progress).items()}
     optimiser = state.optimiser.with_learning_rates(**rates)
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
@@ -177,8 +179,9 @@ def turn(
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
         render = look(cameras)
-        loss = distillation_loss(gradient, None, light(render))
-        (loss + regularisation(recipe, leaves, render, cameras, look)).backward()
+        terms = regularisers(recipe, leaves, render, cameras, look)
+        sum(terms.values(), distillation_loss(gradient, None, light(render))).backward()
+        check_finite(terms)
         splats, optimiser = optimiser.step(leaves)
     check_finite({f"{name} after its step": value for name, value in splats.parameters().items()})
     splats, optimiser, densified = densifier.step(
@@ -216,8 +219,8 @@ def asked(
     drawn = timesteps(prior.schedule, len(latents) // group, progress, generators["timesteps"])
     return View(
         latents=latents.detach(),
-        noise=torch.randn(latents.shape, generator=generators["noise"]).to(latents),
-        timesteps=drawn.repeat_interleave(group).to(latents.device),
+        noise=torch.randn(latents.shape, generator=generators["noise"]).to(latents, non_blocking=True),
+        timesteps=drawn.repeat_interleave(group).to(latents.device, non_blocking=True),
         condition=replace(condition, rescale=recipe.guidance_rescale),
         cameras=cameras,
         backgrounds=backgrounds,
@@ -282,10 +285,10 @@ def distillation_loss(
     return loss
 
 
-def regularisation(
+def regularisers(
     recipe: Recipe, splats: Splats, render: Render, cameras: Cameras, look: Callable[..., Render]
-) -> Float[Tensor, ""]:
-    """The weighted regularisers of the recipe; those of weight 0 are not computed.
+) -> dict[str, Tensor]:
+    """The recipe's regularisers by the names of their weights, weighted; those of weight 0 are not computed.
 
     `render` shows the splats from `cameras`, and `look` would show them from others, before the same backgrounds.
     """
@@ -300,14 +303,8 @@ def regularisation(
         "weight_normals": lambda: normal_variation(render, cameras),
         "weight_consistency": lambda: reprojection_error(render, cameras, look(aside := cameras.turned(ASIDE)), aside),
     }
-    loss = splats.means.new_zeros(())
-    for name, term in terms.items():
-        weight = getattr(recipe, name)
-        if weight:
-            value = weight * term()
-            check_finite({name: value})
-            loss = loss + value
-    return loss
+    weights = {name: getattr(recipe, name) for name in terms}
+    return {name: weight * terms[name]() for name, weight in weights.items() if weight}
 
 
 def learning_rates(recipe: Recipe, progress: float) -> dict[str, float]:

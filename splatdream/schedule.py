@@ -11,6 +11,7 @@ s = sigma / (alpha + sigma), x_s = x_t / (alpha + sigma).
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -44,6 +45,9 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.alphas)
+
+    def to(self, device: str | torch.device) -> "Schedule":
+        return Schedule(self.alphas.to(device), self.sigmas.to(device))
 
     def at(self, timesteps: Int[Tensor, " B"], like: Float[Tensor, "B *rest"]) -> tuple[Tensor, Tensor]:
         """alpha and sigma of each sample, shaped to multiply `like`."""

@@ -5,17 +5,23 @@ from math import pi
 
 import pytest
 import torch
+from _archs import untrained
 from exact import FinitePrior, oracle
 from tiny import tiny_prior_folder
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from splatdream.cameras import orbit
+from splatdream import loop
+from splatdream.cameras import Cameras, orbit
+from splatdream.catalog import configured
+from splatdream.contracts import Render
 from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.corpus.truth import render_truth
 from splatdream.distill.sdedit import SDEdit
 from splatdream.distill.sds import SDS
-from splatdream.loop import State, dream
+from splatdream.loop import State, begin, dream, turn
 from splatdream.recipe import Recipe
 from splatdream.render.cpu import render
+from splatdream.splats import Splats
 
 SIZE = 32
 RECIPE = Recipe(
@@ -175,3 +181,52 @@ def test_the_negative_prompt_may_not_hold_words_that_the_prior_does_not_know(tmp
     folder = tiny_prior_folder(tmp_path)
     with pytest.raises(ValueError, match="'gloomy'"):
         next(dream(RECIPE.replace(prompt="a red mug", negative_prompt="gloomy", prior=str(folder))))
+
+
+class Waits(TorchDispatchMode):
+    """Counts the copies to a device for which the host waits."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        copied = func(*args, **(kwargs or {}))
+        if func.overloadpacket is torch.ops.aten._to_copy and copied.device != args[0].device:
+            self.count += not (kwargs or {}).get("non_blocking", False)
+        return copied
+
+
+@pytest.mark.parametrize("arch", ["sd15", "sdxl"])
+def test_nothing_waits_for_the_device_between_a_picture_and_its_gradient(arch, monkeypatch) -> None:
+    """On torch's meta device, from which no number can be read at all."""
+    prior, device = untrained(arch, 64, device="meta"), torch.device("meta")
+    recipe = Recipe("a red ball", distill="sds", views=2, count=20, weight_normals=1.0)
+    rule, growth = configured("distiller", recipe.distill), configured("densifier", recipe.densify)
+    state = begin(recipe, prior, rule, growth, None, device)
+    prior.condition(recipe.prompt, recipe.negative_prompt, orbit(36, 8, elevation=1.3))  # texts are asked about once
+    prior.condition(recipe.prompt, recipe.negative_prompt, orbit(36, 8))
+    arrived, waits = [], Waits()
+
+    def draw(splats: Splats, cameras: Cameras, backgrounds=None) -> Render:
+        waits.count = 0
+        shade = sum(value.sum() for value in splats.parameters().values())
+        shape = len(cameras), cameras.height, cameras.width
+        features, alphas, depths = (torch.ones(*shape, channels, device=device) * shade for channels in (3, 1, 1))
+        screen = torch.ones(len(cameras), len(splats), 2, device=device)
+        return Render(features, alphas, depths, screen, torch.ones(screen.shape, dtype=torch.int32, device=device))
+
+    def checked(values) -> None:
+        arrived.append(waits.count)
+        raise FloatingPointError("numbers are read now")
+
+    splats = Splats.requires_grad
+
+    def watched(self: Splats) -> Splats:
+        leaves = splats(self)
+        leaves.means.register_post_accumulate_grad_hook(lambda leaf: arrived.append("gradient"))
+        return leaves
+
+    monkeypatch.setattr(loop, "check_finite", checked)
+    monkeypatch.setattr(Splats, "requires_grad", watched)
+    with waits, pytest.raises(FloatingPointError, match="numbers are read now"):
+        turn(recipe, state, prior, draw, rule, growth, configured("timesteps", recipe.timesteps))
+    assert arrived == ["gradient", 0]

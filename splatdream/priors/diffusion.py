@@ -65,8 +65,9 @@ class DiffusionPrior:
     ) -> None:
         self.family, self.view_words = family, view_words
         self.keep: Keep = keep or (lambda question, compute: compute())
-        self.schedule: Schedule = family.schedule
         self.device = torch.device(device)
+        self.schedule: Schedule = family.schedule.to(self.device)
+        family.schedule = self.schedule
         self.unet = family.network.to(self.device, memory_format=torch.channels_last)
         self.portions = Portions(group=getattr(family, "group", 1), threaded=self.device.type == "cpu")
         self.portions.spare = self.spare_memory
@@ -306,5 +307,5 @@ def sum_of(terms: Iterator[Tensor]) -> Tensor:
 
 def spread(row: Embedding, count: int, cameras: Float[Tensor, "B 16"] | None) -> Embedding:
     """One row for every view."""
-    every = row[[0] * count]
+    every = reduce(add, [row] * count)
     return Embedding(every.tokens, cameras, every.extras)

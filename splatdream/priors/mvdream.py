@@ -54,7 +54,7 @@ class MVDream:
 
     def cameras(self, cameras: Cameras) -> Float[Tensor, "B 16"] | None:
         """Camera-to-world matrices with OpenGL's camera axes in a world of z up, from a distance of 1."""
-        worlds = torch.linalg.inv(cameras.viewmats)
+        worlds = torch.linalg.inv_ex(cameras.viewmats).inverse  # `inv` would wait for the device
         worlds[:, :3, 1:3] *= -1.0  # y up and z backwards
         worlds[:, :3, 3] = normalize(worlds[:, :3, 3], dim=-1)
         return worlds.flatten(1)

@@ -50,8 +50,9 @@ class StableDiffusionXL:
     def told(self, embedding: Embedding) -> dict[str, Any]:
         side = self.network.config.sample_size * self.pipeline.vae_scale_factor
         # The size before cropping, the corner of the crop, and the size wanted.
-        sizes = embedding.tokens.new_tensor([side, side, 0, 0, side, side]).expand(len(embedding), -1)
-        added = {"text_embeds": embedding.extras["pooled"], "time_ids": sizes}
+        sizes = embedding.tokens.new_full((len(embedding), 3, 2), side)
+        sizes[:, 1] = 0
+        added = {"text_embeds": embedding.extras["pooled"], "time_ids": sizes.flatten(1)}
         return {"encoder_hidden_states": embedding.tokens, "class_labels": None, "added_cond_kwargs": added}
 
     def answer(self, latents: Float[Tensor, "B C h w"], timesteps: Int[Tensor, " B"], embedding: Embedding) -> Tensor:
