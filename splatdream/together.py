@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdream.contracts import Embedding, Prior
+from splatdream.priors.shares import take_threads
 from splatdream.schedule import Prediction
 
 S = TypeVar("S")
@@ -35,7 +36,8 @@ def together(
     device: torch.device = getattr(prior, "device", torch.device("cpu"))
     table = Table(prior, device.type != "cpu" if in_one is None else in_one)
     running = [loop(Seat(table, number)) for number, loop in enumerate(loops)]
-    threads = [ThreadPoolExecutor(1) for _ in running]
+    count = torch.get_num_threads()
+    threads = [ThreadPoolExecutor(1, initializer=take_threads, initargs=(count,)) for _ in running]
 
     def turn(number: int) -> S | None:
         try:

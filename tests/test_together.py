@@ -1,6 +1,7 @@
 """Objects made side by side are those that each would have become alone."""
 
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -108,3 +109,18 @@ def test_an_error_of_the_prior_or_of_one_loop_ends_all_of_them(prior) -> None:
     with pytest.raises(FloatingPointError):
         list(together(prior, [endless, failing]))
     assert closed == [True]
+
+
+def test_every_loop_has_the_threads_of_who_began_it_whatever_others_set_meanwhile(prior) -> None:
+    def counting(prior) -> Iterator[int]:
+        yield torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    other = Thread(target=torch.set_num_threads, args=(1,))
+    other.start()
+    other.join()
+    try:
+        assert list(together(prior, [counting, counting])) == [[3, 3]]
+    finally:
+        torch.set_num_threads(before)

@@ -37,9 +37,7 @@ def at_once(function: Callable[[Part], Value], parts: list[Part]) -> list[Value]
     threads, enabled = torch.get_num_threads(), torch.is_grad_enabled()
 
     def work(part: Part) -> Value:
-        # Asked first: the first question a thread asks takes the number that was last set in any thread.
-        if torch.get_num_threads() != threads // len(parts):
-            torch.set_num_threads(threads // len(parts))
+        take_threads(threads // len(parts))
         with torch.set_grad_enabled(enabled):
             return function(part)
 
@@ -47,6 +45,13 @@ def at_once(function: Callable[[Part], Value], parts: list[Part]) -> list[Value]
     wait(tasks)  # all of them, before an error of one is told: what the others hold must be free by then
     torch.set_num_threads(threads)  # the number that new threads begin with
     return [task.result() for task in tasks]
+
+
+def take_threads(count: int) -> None:
+    """Lets torch use so many from this thread on, whatever other threads set."""
+    # Asked first: the first question a thread asks takes the number that was last set in any thread.
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
 
 
 def _pool() -> ThreadPoolExecutor:
