@@ -125,6 +125,9 @@ class Seat:
 
     def __init__(self, table: Table, number: int) -> None:
         self._table, self._number = table, number
+        # Given, since `isinstance` asks no `__getattr__` whether this is a prior.
+        self.schedule, self.image_size = table.prior.schedule, table.prior.image_size
+        self.encode, self.decode = table.prior.encode, table.prior.decode
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._table.prior, name)

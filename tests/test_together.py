@@ -1,6 +1,7 @@
 """Objects made side by side are those that each would have become alone."""
 
 from collections.abc import Iterator
+from inspect import getattr_static
 from threading import Thread
 from typing import Any
 
@@ -11,7 +12,7 @@ from tiny import tiny_prior_folder
 from splatdream.loop import Step, dream
 from splatdream.priors import load_prior
 from splatdream.recipe import Recipe
-from splatdream.together import together
+from splatdream.together import Seat, Table, together
 
 RULES = "sds", "sdi:steps=4", "sdedit:steps=2", "vsd:rank=2"
 
@@ -124,3 +125,9 @@ def test_every_loop_has_the_threads_of_who_began_it_whatever_others_set_meanwhil
         assert list(together(prior, [counting, counting])) == [[3, 3]]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["schedule", "image_size", "condition", "encode", "decode", "predict", "student"])
+def test_a_seat_is_known_for_a_teacher(name, prior) -> None:
+    """From Python 3.12 on, `isinstance` looks for a protocol's members without asking `__getattr__`."""
+    assert getattr_static(Seat(Table(prior, False), 0), name) is not None
