@@ -10,7 +10,7 @@ import typer
 from splatdream.export import output_suffix
 from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
-from splatdream_cli.console import Refused, duration, shown_command, stdout
+from splatdream_cli.console import Refused, duration, refusing, shown_command, stdout
 from splatdream_cli.follow import resuming, tell_kept, tell_stopped
 from splatdream_cli.plan import Plan, check
 from splatdream_cli.progress import display
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def plans_of(recipe: Recipe, output: Path, seeds: int, *, force: bool) -> list[Plan]:
     """A plan for each seed from the recipe's on, or Refused with the first thing that stands in the way of any."""
-    wanted = [recipe.replace(seed=recipe.seed + number) for number in range(seeds)]
-    return [check(each, numbered(output, each.seed), force=force) for each in wanted]
+    with refusing():
+        wanted = [recipe.replace(seed=recipe.seed + number) for number in range(seeds)]
+        return [check(each, numbered(output, each.seed), force=force) for each in wanted]
 
 
 def numbered(output: Path, seed: int) -> Path:

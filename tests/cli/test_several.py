@@ -36,6 +36,21 @@ def test_what_is_in_the_way_of_one_seed_is_refused_before_any_begins(call, small
     assert not Path("mug-0.run").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-o", "mug.doc"], "unknown output suffix"),
+        (["-o", "mug.ply", "--seed", str(2**63 - 1)], "seed must be a number of 64 bits"),
+        (["-o", "mug.ply", "--seeds", "0"], "--seeds"),
+    ],
+)
+def test_what_no_seed_could_be_made_with_is_wrong_use(words, told, call, small) -> None:
+    result = call("generate", "a red mug", "--seeds", "2", *words, *small)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert not list(Path().glob("*.run"))
+
+
 @pytest.mark.parametrize("option", [["--preview-every", "1"], ["--live"], ["--dry-run"]])
 def test_what_shows_one_run_is_refused(option, call, small) -> None:
     result = call("generate", "a red mug", "-o", "mug.ply", "--seeds", "2", *option, *small)
