@@ -29,6 +29,13 @@ def header() -> dict[str, str | int]:
     }
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def save(name: str, text: str, data: dict, out: Path = HERE / "results") -> Path:
     """Writes `text` as NAME.txt and `data` as NAME.json, both under a header; returns the text's path."""
     out.mkdir(parents=True, exist_ok=True)

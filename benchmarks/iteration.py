@@ -240,14 +240,26 @@ def precision(arch: str, device: str) -> torch.dtype:
     return torch.bfloat16 if device.startswith("cuda") and arch != "builtin" else torch.float32
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures, by name; seconds."""
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The steps to time, their device named. ValueError or, for no device at all, torch's RuntimeError."""
+    resolution = options.resolution or RESOLUTIONS[options.arch]
+    if resolution % 64:
+        raise ValueError(f"--resolution is a multiple of 64; got {resolution}")
+    if options.whole and options.arch != "builtin":
+        raise ValueError(f"--whole is a run of the built-in prior, not of {options.arch}")
     device = pick_device(Recipe("a red ball", device=options.device))
-    dtype, resolution = precision(options.arch, str(device)), options.resolution or RESOLUTIONS[options.arch]
-    made = partial(untrained, options.arch, resolution, encoder=options.encoder)
     recipe = Recipe("a red ball", device=str(device), distill=options.distill, views=options.views, size=resolution,
                     count=options.gaussians, densify=options.densify, steps=WARM_UP + options.repeats)  # fmt: skip
-    prior, clock, limits = made(device=str(device), dtype=dtype), Clock(device), ceilings(device, dtype)
+    configured("distiller", recipe.distill)
+    configured("densifier", recipe.densify)
+    return recipe
+
+
+def measure(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """All figures, by name; seconds."""
+    device, dtype = torch.device(recipe.device), precision(options.arch, recipe.device)
+    made = partial(untrained, options.arch, recipe.size, encoder=options.encoder)
+    prior, clock, limits = made(device=recipe.device, dtype=dtype), Clock(device), ceilings(device, dtype)
     if options.compile:
         prior.unet.compile_repeated_blocks()
         prior.vae.encoder.compile()
@@ -261,7 +273,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     layers = counted(made(device="meta", dtype=dtype), clock)
     figures: dict[str, Any] = {
         "dtype": str(dtype),
-        "resolution": resolution,
+        "resolution": recipe.size,
         "peak": limits.peak,
         "bandwidth": limits.bandwidth,
         "first_step": totals[0],
@@ -275,7 +287,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "arithmetic": {part: operations_seconds(each, limits) for part, each in layers.items()},
     }
     if options.whole:
-        figures["outside"] = outside(preset(options.whole, "a red ball", device=str(device)), prior)
+        figures["outside"] = outside(preset(options.whole, "a red ball", device=recipe.device), prior)
     return figures
 
 
@@ -330,11 +342,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--encoder", choices=("full", "tiny"), default="full", help="builtin has its own, a tiny one")
     made.add_argument("--distill", default="sds:guidance_scale=7.5", metavar="RULE", help="default: %(default)s")
     made.add_argument("--densify", default="fixed", metavar="RULE", help="default: %(default)s")
-    made.add_argument("--views", type=int, default=4, help="default: 4")
-    made.add_argument("--resolution", type=int, help="pixels, a multiple of 64 (default: the networks' own)")
-    made.add_argument("--gaussians", type=int, default=4000, help="default: 4000")
+    made.add_argument("--views", type=report.positive, default=4, help="default: 4")
+    made.add_argument("--resolution", type=report.positive, help="a multiple of 64 (default: the networks' own)")
+    made.add_argument("--gaussians", type=report.positive, default=4000, help="default: 4000")
     made.add_argument("--device", default="auto", help="default: a GPU where there is one")
-    made.add_argument("--repeats", type=int, default=10, help="steps that are timed (default: 10)")
+    made.add_argument("--repeats", type=report.positive, default=10, help="steps that are timed (default: 10)")
     made.add_argument("--compile", action="store_true", help="torch.compile for repeated blocks and the encoder")
     made.add_argument("--no-naive", dest="naive", action="store_false", help="leave out the naive step")
     made.add_argument("--whole", choices=("draft", "normal"), help="also a whole run of the built-in prior")
@@ -343,8 +355,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    options = parser().parse_args()
-    figures = measure(options)
+    known = parser()
+    options = known.parse_args()
+    try:
+        recipe = recipe_of(options)
+    except (ValueError, RuntimeError) as error:
+        known.error(str(error))
+    figures = measure(options, recipe)
     name = f"iteration-{options.arch}{'-tiny' if options.encoder == 'tiny' else ''}"
     path = report.save(name, table(figures, options), figures, options.out)
     print(path.read_text())

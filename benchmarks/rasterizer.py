@@ -140,7 +140,7 @@ def table(figures: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=report.HERE / "results", help="folder of the kept results")
-    parser.add_argument("--repeats", type=int, default=15, help="runs per figure (default: 15)")
+    parser.add_argument("--repeats", type=report.positive, default=15, help="runs per figure (default: 15)")
     parser.add_argument("--skip-dense", action="store_true", help="leave out the dense renderer, which takes a minute")
     arguments = parser.parse_args()
     figures = measure(arguments.repeats, not arguments.skip_dense)

@@ -105,7 +105,7 @@ def table(figures: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=report.HERE / "results", help="folder of the kept results")
-    parser.add_argument("--repeats", type=int, default=5, help="warm runs of each command (default: 5)")
+    parser.add_argument("--repeats", type=report.positive, default=5, help="warm runs of each command (default: 5)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         splat = Path(folder) / "splat.ply"

@@ -39,7 +39,7 @@ def waited(quality: str, out: Path, *options: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", nargs="+", default=["draft", "normal"], choices=list(ASKED))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=report.positive, default=3, help="runs of each (default: 3)")
     options = parser.parse_args()
     lines = [f"{'quality':8} {'median s':>8} {'asked s':>8} {'GB':>5}   each run"]
     rows = []

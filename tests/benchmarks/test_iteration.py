@@ -3,8 +3,12 @@
 import time
 from dataclasses import replace
 
+import iteration
 import pytest
+import rasterizer
+import startup
 import torch
+import wall_clock
 from _archs import RESOLUTIONS, untrained
 from _floor import Ceilings, floor_seconds, layers_of, operations_seconds
 from _naive import naive
@@ -120,3 +124,27 @@ def test_a_rule_that_gives_pictures_sends_nothing_back_through_the_encoder(prior
     *_, (spent, calls) = steps_of(RECIPE.replace(distill="sdedit", inner_steps=3), prior, Clock(torch.device("cpu")))
     assert "backward through encoder" not in spent
     assert (calls["decode"], calls["render"], calls["backward through rasteriser"]) == (1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "told"),
+    [
+        (iteration, ["--repeats", "0"], "invalid positive value: '0'"),
+        (iteration, ["--gaussians", "many"], "invalid positive value: 'many'"),
+        (iteration, ["--gaussians", "1"], "count must be at least 2; got 1"),
+        (iteration, ["--resolution", "100"], "a multiple of 64; got 100"),
+        (iteration, ["--distill", "sdz"], "unknown distiller 'sdz'"),
+        (iteration, ["--densify", "mcmc:cap=0"], "cap must be at least 1"),
+        (iteration, ["--device", "abacus"], "abacus"),
+        (iteration, ["--arch", "sd15", "--whole", "draft"], "not of sd15"),
+        (rasterizer, ["--repeats", "0"], "invalid positive value"),
+        (startup, ["--repeats", "-1"], "invalid positive value"),
+        (wall_clock, ["--repeats", "0"], "invalid positive value"),
+        (wall_clock, ["--quality", "best"], "invalid choice: 'best'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_sentence(script, words, told, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        script.main()
+    assert told in capsys.readouterr().err.splitlines()[-1]
