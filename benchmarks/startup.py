@@ -114,7 +114,8 @@ def main() -> None:
             name: cold_and_warm(command, arguments.repeats, forget_installed)
             for name, command in commands(splat).items()
         }
-    statements = ("import splatdream", "import splatdream_cli.main", "import splatdream.loop")
+    modules = ("splatdream", "splatdream_cli.main", "splatdream.loop", "splatdream.priors.diffusion")
+    statements = [f"import {module}" for module in modules]
     figures = {
         "commands": rows,
         "forgets": hasattr(os, "posix_fadvise"),

@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", nargs="+", default=["draft", "normal"], choices=list(ASKED))
     parser.add_argument("--repeats", type=report.positive, default=3, help="runs of each (default: 3)")
+    parser.add_argument("--out", type=Path, default=report.HERE / "results", help="folder of the kept results")
     options = parser.parse_args()
     lines = [f"{'quality':8} {'median s':>8} {'asked s':>8} {'GB':>5}   each run"]
     rows = []
@@ -55,8 +56,7 @@ def main() -> None:
                 f"{quality:8} {statistics.median(seconds):8.1f} {ASKED[quality] or '-':>8} {memory:5.2f}   {each}"
             )
             print(lines[-1], flush=True)
-    print("\n".join(lines))
-    print(report.save("wall_clock", "\n".join(lines), {"rows": rows}))
+    print(report.save("wall_clock", "\n".join(lines), {"rows": rows}, options.out).read_text())
 
 
 if __name__ == "__main__":
