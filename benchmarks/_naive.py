@@ -19,7 +19,7 @@ def naive(
 ) -> Iterator[Splats]:
     """The cloud after each step, for rules that give a direction on the latents; it is the same one, moved in place."""
     leaves = state.splats.requires_grad()
-    named = leaves.parameters()
+    named, learnt = leaves.parameters(), state.rule
     groups = [{"params": [value], "name": name} for name, value in named.items()]
     adam = torch.optim.Adam(groups, betas=state.optimiser.betas, eps=state.optimiser.eps)
     for index in range(recipe.steps):
@@ -39,7 +39,7 @@ def naive(
             latents = prior.encode(render.images)
             view = asked(recipe, prior, timesteps, state.generators, progress, latents=latents, images=render.images,
                          cameras=camera, backgrounds=background)  # fmt: skip
-            gradient, _ = distiller(view, prior, None, state.generators["rule"])
+            gradient, learnt = distiller(view, prior, learnt, state.generators["rule"])
             with torch.no_grad():
                 prior.decode(view.latents)
             loss = distillation_loss(gradient, latents, render.images)

@@ -81,13 +81,10 @@ class Clock:
 
 
 class TimedPrior:
-    def __init__(self, prior: Any, clock: Clock) -> None:
+    def __init__(self, prior: DiffusionPrior, clock: Clock) -> None:
         self.inner, self.clock = prior, clock
         self.schedule, self.image_size = prior.schedule, prior.image_size
-        self.group = getattr(prior, "group", 1)
-
-    def condition(self, prompt, negative_prompt, cameras):
-        return self.inner.condition(prompt, negative_prompt, cameras)
+        self.group, self.condition, self.student = prior.group, prior.condition, prior.student
 
     def encode(self, images):
         latents = self.clock.during("encode", self.inner.encode, images)

@@ -126,6 +126,12 @@ def test_a_rule_that_gives_pictures_sends_nothing_back_through_the_encoder(prior
     assert (calls["decode"], calls["render"], calls["backward through rasteriser"]) == (1, 3, 3)
 
 
+def test_a_rule_with_a_student_is_timed_and_taken_naively(prior) -> None:
+    recipe, clock = RECIPE.replace(distill="vsd:rank=2"), Clock(torch.device("cpu"))
+    assert [spent["UNet"] > 0 for spent, _ in steps_of(recipe, prior, clock)] == [True, True]
+    assert len(list(iteration.naive_steps(recipe, prior, clock))) == 2
+
+
 @pytest.mark.parametrize(
     ("script", "words", "told"),
     [
