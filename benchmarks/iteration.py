@@ -44,6 +44,7 @@ PARTS = (
     "densify", "rest",
 )  # fmt: skip
 KERNELS = PARTS[:6]
+REPEATED = ("BasicTransformerBlock", "JointTransformerBlock")  # diffusers names them for some networks only
 WARM_UP = 3
 
 
@@ -237,6 +238,14 @@ def precision(arch: str, device: str) -> torch.dtype:
     return torch.bfloat16 if device.startswith("cuda") and arch != "builtin" else torch.float32
 
 
+def compile_parts(prior: DiffusionPrior) -> None:
+    """Has torch compile the encoder and every block of the network of which there are many, at their first use."""
+    for block in prior.unet.modules():
+        if type(block).__name__ in REPEATED:
+            block.compile()
+    prior.vae.encoder.compile()
+
+
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """The steps to time, their device named. ValueError or, for no device at all, torch's RuntimeError."""
     resolution = options.resolution or RESOLUTIONS[options.arch]
@@ -258,8 +267,7 @@ def measure(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     made = partial(untrained, options.arch, recipe.size, encoder=options.encoder)
     prior, clock, limits = made(device=recipe.device, dtype=dtype), Clock(device), ceilings(device, dtype)
     if options.compile:
-        prior.unet.compile_repeated_blocks()
-        prior.vae.encoder.compile()
+        compile_parts(prior)
     others, rows = rivals(options, recipe, made), []
     for row in steps_of(recipe, prior, clock):
         rows.append((row, {name: next(steps) for name, steps in others.items()}))

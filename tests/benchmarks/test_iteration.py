@@ -12,7 +12,7 @@ import wall_clock
 from _archs import RESOLUTIONS, untrained
 from _floor import Ceilings, floor_seconds, layers_of, operations_seconds
 from _naive import naive
-from iteration import KERNELS, Clock, TimedPrior, alone, counted, steps_of, timed_renderer
+from iteration import KERNELS, Clock, TimedPrior, alone, compile_parts, counted, steps_of, timed_renderer
 from tiny import tiny_prior_folder
 
 from splatdream.catalog import configured
@@ -47,6 +47,14 @@ def test_the_operations_of_stable_diffusion_are_counted() -> None:
 def test_untrained_networks_are_of_the_published_size(arch, millions) -> None:
     network = untrained(arch, RESOLUTIONS[arch], device="meta").unet
     assert sum(value.numel() for value in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+@pytest.mark.parametrize(("arch", "count"), [("sd15", 16), ("sd3", 24)])
+def test_every_transformer_block_is_compiled(arch, count) -> None:
+    prior = untrained(arch, 64, device="meta")
+    compile_parts(prior)
+    assert sum(module._compiled_call_impl is not None for module in prior.unet.modules()) == count
+    assert prior.vae.encoder._compiled_call_impl is not None
 
 
 def test_a_layer_takes_its_operations_or_its_bytes_whichever_is_longer() -> None:
