@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from _archs import ARCHS, RESOLUTIONS, untrained
+from _curves import peak_megabytes
 from _floor import Layer, best_seconds, ceilings, floor_seconds, layers_of, operations_seconds
 from _naive import naive
 
@@ -46,6 +47,8 @@ PARTS = (
 KERNELS = PARTS[:6]
 REPEATED = ("BasicTransformerBlock", "JointTransformerBlock")  # diffusers names them for some networks only
 WARM_UP = 3
+MANY = 1200
+"""Steps of a run on a GPU, for which a time is asked."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Clock:
     def mark(self, part: str) -> None:
         if self.device.type == "cuda":
             moment = torch.cuda.Event(enable_timing=True)
-            moment.record()
+            moment.record(torch.cuda.current_stream(self.device))
         else:
             moment = time.perf_counter()
         self.marks.append((part, moment))
@@ -262,16 +265,22 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 
 def measure(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
-    """All figures, by name; seconds."""
+    """All figures, by name; seconds and megabytes."""
     device, dtype = torch.device(recipe.device), precision(options.arch, recipe.device)
     made = partial(untrained, options.arch, recipe.size, encoder=options.encoder)
-    prior, clock, limits = made(device=recipe.device, dtype=dtype), Clock(device), ceilings(device, dtype)
+    prior, clock = made(device=recipe.device, dtype=dtype), Clock(device)
     if options.compile:
         compile_parts(prior)
-    others, rows = rivals(options, recipe, made), []
-    for row in steps_of(recipe, prior, clock):
-        rows.append((row, {name: next(steps) for name, steps in others.items()}))
-    ours, theirs = zip(*rows, strict=True)
+    steps = steps_of(recipe, prior, clock)
+    ours, theirs = [next(steps) for _ in range(WARM_UP)], []
+    megabytes = peak_megabytes(device)  # before anything else takes some
+    limits, others = ceilings(device, dtype), rivals(options, recipe, made)
+    for their in others.values():
+        for _ in range(WARM_UP):
+            next(their)
+    for row in steps:
+        ours.append(row)
+        theirs.append({name: next(their) for name, their in others.items()})
     spent, calls = zip(*ours, strict=True)
     totals = [sum(parts.values()) for parts in spent]
     renderer = find("renderer", pick_renderer(recipe, device))
@@ -281,11 +290,12 @@ def measure(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
         "resolution": recipe.size,
         "peak": limits.peak,
         "bandwidth": limits.bandwidth,
+        "megabytes": megabytes,
         "first_step": totals[0],
         "step": statistics.median(totals[WARM_UP:]),
         "calls": {part: calls[-1][part] for part in KERNELS},
         "parts": {part: statistics.median(each.get(part, 0.0) for each in spent[WARM_UP:]) for part in PARTS},
-        "rivals": {name: statistics.median(each[name] for each in theirs[WARM_UP:]) for name in others},
+        "rivals": {name: statistics.median(each[name] for each in theirs) for name in others},
         "alone": alone(prior, renderer, clock, max(5, options.repeats)),
         "operations": {part: sum(layer.operations for layer in each) for part, each in layers.items()},
         "floor": {part: floor_seconds(each, limits) for part, each in layers.items()},
@@ -323,13 +333,17 @@ def table(figures: dict[str, Any], options: argparse.Namespace) -> str:
         sum(calls[part] * seconds for part, seconds in figures[name].items())
         for name in ("alone", "floor", "arithmetic")
     )
+    drawn = parts["render"] + parts["backward through rasteriser"]
     lines += [
         "",
         f"a step takes {step * 1e3:.1f} ms: {step / kernels:.2f} of its kernels alone, {kernels * 1e3:.1f} ms "
         "(asked on two cores: at most 1.3)",
         f"floor of the networks {floor * 1e3:.1f} ms, by operations alone {arithmetic * 1e3:.1f} ms; the step takes "
-        f"{step / floor:.2f} and {step / arithmetic:.2f} of them",
-        f"the first step took {figures['first_step']:.2f} s",
+        f"{step / floor:.2f} and {step / arithmetic:.2f} of them, without its render {(step - drawn) / floor:.2f} of "
+        "the floor (asked on a GPU: at most 1.6)",
+        f"the first step took {figures['first_step']:.2f} s, so that {MANY:,} take "
+        f"{figures['first_step'] + (MANY - 1) * step:.0f} s (asked on a GPU: 75 with start-up); peak memory "
+        f"{figures['megabytes']:,.0f} MB",
     ]
     for name, seconds in figures["rivals"].items():
         lines.append(f"{name}, in turns with it: {seconds * 1e3:.1f} ms, {seconds / step:.2f} times as long")

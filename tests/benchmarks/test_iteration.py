@@ -12,7 +12,7 @@ import wall_clock
 from _archs import RESOLUTIONS, untrained
 from _floor import Ceilings, floor_seconds, layers_of, operations_seconds
 from _naive import naive
-from iteration import KERNELS, Clock, TimedPrior, alone, compile_parts, counted, steps_of, timed_renderer
+from iteration import KERNELS, PARTS, Clock, TimedPrior, alone, compile_parts, counted, steps_of, timed_renderer
 from tiny import tiny_prior_folder
 
 from splatdream.catalog import configured
@@ -138,6 +138,24 @@ def test_a_rule_with_a_student_is_timed_and_taken_naively(prior) -> None:
     recipe, clock = RECIPE.replace(distill="vsd:rank=2"), Clock(torch.device("cpu"))
     assert [spent["UNet"] > 0 for spent, _ in steps_of(recipe, prior, clock)] == [True, True]
     assert len(list(iteration.naive_steps(recipe, prior, clock))) == 2
+
+
+def test_a_step_is_told_part_by_part_with_its_floor_its_rivals_and_its_memory(tmp_path, monkeypatch) -> None:
+    folder = tiny_prior_folder(tmp_path / "prior")
+
+    def tiny(arch: str, resolution: int, *, encoder: str, device: str, dtype: torch.dtype) -> DiffusionPrior:
+        return DiffusionPrior.load(folder, device=device, dtype=dtype)
+
+    monkeypatch.setattr(iteration, "untrained", tiny)
+    monkeypatch.setattr(iteration, "ceilings", lambda device, dtype: Ceilings(1e9, 1e9))
+    options = iteration.parser().parse_args(["--gaussians", "50", "--repeats", "1", "--device", "cpu"])
+    figures = iteration.measure(options, iteration.recipe_of(options).replace(prompt="a red mug", size=32))
+    assert sum(figures["parts"].values()) == pytest.approx(figures["step"])
+    assert figures["floor"].keys() == {"encode", "UNet", "backward through encoder"}
+    assert figures["rivals"].keys() == {"naive"}
+    assert figures["megabytes"] > 1
+    told = iteration.table(figures, options)
+    assert all(part in told for part in (*PARTS, "naive, in turns with it", "peak memory", "1,200 take"))
 
 
 @pytest.mark.parametrize(
