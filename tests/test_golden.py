@@ -31,7 +31,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_golden_run_looks_like_its_prompt(golden) -> None:
-    """Measured: IoU 0.850, PSNR 18.3 dB, colour error 11.7; a little is left to other machines and better priors."""
+    """Measured: IoU 0.903, PSNR 19.1 dB, colour error 12.8; a little is left to other machines and better priors."""
     splats = read_ply(golden)
 
     def look(cameras: Cameras) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 1"]]:
@@ -39,7 +39,7 @@ def test_the_golden_run_looks_like_its_prompt(golden) -> None:
         return view.images, view.alphas
 
     scores = score(look, DUCK, None)
-    assert 0.80 < scores["iou"] < 0.95
+    assert 0.85 < scores["iou"] < 0.97
     assert 17.0 < scores["psnr"] < 22.0
     assert scores["colour_error"] < 15.0
 
