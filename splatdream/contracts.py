@@ -141,6 +141,14 @@ class Prior(Protocol):
         ...
 
 
+def views_together(prior: Prior) -> int:
+    """How many views in turn the prior sees at once as one object: 1 unless it says so by its `group`.
+
+    They share a timestep, and are never asked about apart.
+    """
+    return getattr(prior, "group", 1)
+
+
 @dataclass(frozen=True)
 class View:
     """What a distillation rule sees of one step; `progress` runs from 0 to 1 over the run.

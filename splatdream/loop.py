@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from splatdream.cameras import Cameras, CameraSampler, random_backgrounds
 from splatdream.catalog import configured, find
 from splatdream.consistency import depth_variance, normal_variation, reprojection_error, second_moments
-from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View
+from splatdream.contracts import Distiller, Gradient, Prior, Render, Renderer, RuleState, View, views_together
 from splatdream.densify import Densifier
 from splatdream.first_cloud import first_cloud
 from splatdream.losses import (
@@ -255,11 +255,6 @@ def lighting(
         return lambda render: render.images
     lamps = draw_lamps(cameras, recipe.shading, state.generators["lamps"])
     return lambda render: shaded(render, cameras, backgrounds, lamps)
-
-
-def views_together(prior: Prior) -> int:
-    """How many views the prior sees at once as one object: 1 unless it says so by its `group`."""
-    return getattr(prior, "group", 1)
 
 
 def clipped(recipe: Recipe, gradient: Gradient, progress: float) -> Gradient:

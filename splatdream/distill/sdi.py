@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdream.contracts import Gradient, Prior, View
+from splatdream.contracts import Gradient, Prior, View, views_together
 from splatdream.distill.inversion import from_clean, invert
 from splatdream.distill.options import check_guidance, check_range
 from splatdream.guidance import guided
@@ -45,9 +45,9 @@ class SDI:
         return Gradient(latents=view.latents - x0), None
 
     def kappa(self, view: View, prior: Prior, generator: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """The noise of the inverted latents, found a random way above each view's timestep."""
-        T, levels = len(prior.schedule), from_clean(prior.schedule)
-        extra = self.tau * T * torch.rand(len(view.timesteps), generator=generator)
+        """The noise of the inverted latents, found a random way above each group's timestep."""
+        T, levels, group = len(prior.schedule), from_clean(prior.schedule), views_together(prior)
+        extra = self.tau * T * torch.rand(len(view.timesteps) // group, generator=generator).repeat_interleave(group)
         above = (view.timesteps + extra.to(view.timesteps)).clamp(1, T - 1)  # timestep 0 holds no noise to find
         x = invert(
             prior,

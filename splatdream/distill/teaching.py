@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adam import adam
 
-from splatdream.contracts import Prior, Student, View
+from splatdream.contracts import Prior, Student, View, views_together
 
 
 def untaught(student: Student, generator: torch.Generator) -> dict[str, Tensor]:
@@ -64,7 +64,9 @@ def student_loss(
     student: Student, weights: dict[str, Tensor], view: View, prior: Prior, generator: torch.Generator
 ) -> Float[Tensor, ""]:
     """The mean squared error of the student's noise on the current views, at timesteps uniform over the range."""
-    t = torch.randint(len(prior.schedule), view.timesteps.shape, generator=generator).to(view.timesteps)
+    group = views_together(prior)
+    t = torch.randint(len(prior.schedule), (len(view.timesteps) // group,), generator=generator)
+    t = t.repeat_interleave(group).to(view.timesteps)
     noise = torch.randn(view.latents.shape, generator=generator).to(view.latents)
     x_t = prior.schedule.add_noise(view.latents, noise, t)
     eps = student.predict(weights, x_t, t, view.condition.cond, view.cameras).eps

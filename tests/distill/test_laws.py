@@ -168,6 +168,29 @@ def test_a_rule_asks_the_prior_as_often_as_it_says(spec, prior) -> None:
 
 
 @laws
+def test_views_seen_together_are_never_parted_nor_put_at_different_timesteps(spec, prior, tmp_path) -> None:
+    if isinstance(prior, TextPrior):
+        prior.group = 4
+    else:
+        prior = DiffusionPrior.load(tiny_prior_folder(tmp_path, (*WORDS, "blurry")))
+        prior.see_together(4)
+    rows: list[torch.Tensor] = []
+
+    def heard(module: torch.nn.Module, inputs: tuple) -> None:
+        if isinstance(module, UNet2DConditionModel):
+            rows.append(inputs[1])
+
+    predict = prior.predict
+    prior.predict = lambda latents, timesteps, told: rows.append(timesteps) or predict(latents, timesteps, told)
+    view = view_of(prior, pictures(8, 3, prior.image_size), [485] * 4 + [490] * 4)
+    with torch.nn.modules.module.register_module_forward_pre_hook(heard):
+        asked(spec, view, prior)
+    assert rows
+    for timesteps in rows:
+        assert timesteps.reshape(-1, 4).diff().eq(0).all()
+
+
+@laws
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("end", [0, 999])
 def test_both_ends_of_the_noise_range_give_finite_gradients(spec, prior, kind, end) -> None:
