@@ -11,7 +11,7 @@ import torch
 from splatdream.contracts import Gradient, Prior, View
 from splatdream.distill.options import check_guidance, check_range
 from splatdream.distill.sds import SDS
-from splatdream.distill.weights import weight
+from splatdream.distill.weights import check_weight, weight
 from splatdream.guidance import answers
 
 
@@ -30,10 +30,10 @@ class Bridge:
 
     def __post_init__(self) -> None:
         check_guidance("bridge", self.guidance_scale)
+        check_weight(self.weighting)
         check_range("warmup of bridge", self.warmup, 0.0, 1.0)
         if not self.source.strip():
             raise ValueError("source of bridge is empty: say what is wrong with the pictures, as in 'blurry noisy'")
-        SDS(self.guidance_scale, self.weighting)
 
     @property
     def words(self) -> str:

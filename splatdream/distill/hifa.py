@@ -27,8 +27,7 @@ class HiFA:
 
     def __post_init__(self) -> None:
         check_guidance("hifa", self.guidance_scale)
-        if self.steps < 1:
-            raise ValueError(f"hifa takes at least 1 denoising step; got {self.steps}")
+        check_range("steps of hifa", self.steps, 1, 1000)
         check_range("latent_weight of hifa", self.latent_weight, 0.0, 1e6)
         check_range("image_weight of hifa", self.image_weight, 0.0, 1e6)
         if not self.latent_weight and not self.image_weight:

@@ -10,6 +10,7 @@ import torch
 
 from splatdream.contracts import Gradient, Prior, View
 from splatdream.distill.denoise import denoised, pictures
+from splatdream.distill.options import check_guidance, check_range
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class SDEdit:
     steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"sdedit takes at least 1 denoising step; got {self.steps}")
+        check_guidance("sdedit", self.guidance_scale)
+        check_range("steps of sdedit", self.steps, 1, 1000)
 
     def init(self, prior: Prior, generator: torch.Generator) -> None:
         return None

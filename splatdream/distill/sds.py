@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from splatdream.contracts import Gradient, Prior, View
+from splatdream.distill.options import check_guidance
 from splatdream.distill.weights import check_weight, weight
 from splatdream.guidance import guided
 
@@ -17,6 +18,7 @@ class SDS:
     weighting: str = "sds"
 
     def __post_init__(self) -> None:
+        check_guidance("sds", self.guidance_scale)
         check_weight(self.weighting)
 
     def init(self, prior: Prior, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from splatdream.contracts import Gradient, Prior, View
-from splatdream.distill.options import check_guidance
+from splatdream.distill.options import check_guidance, check_range
 from splatdream.guidance import guided
 
 
@@ -28,8 +28,7 @@ class SJC:
 
     def __post_init__(self) -> None:
         check_guidance("sjc", self.guidance_scale)
-        if self.perturbations < 1:
-            raise ValueError(f"sjc averages at least 1 perturbation; got {self.perturbations}")
+        check_range("perturbations of sjc", self.perturbations, 1, 1000)
 
     def init(self, prior: Prior, generator: torch.Generator) -> None:
         return None
