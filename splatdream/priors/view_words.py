@@ -5,9 +5,12 @@ Options are degrees, as at the command line; azimuths and elevations are radians
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import degrees, exp, radians
+from math import degrees, exp, inf, radians
 
 from splatdream.cameras import from_front, view_word
+
+STRONGEST = 1000.0
+"""The largest weight of words to turn away from: larger ones overflow."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,10 @@ class PerpNeg:
     overhead: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.weight > 0.0 or min(self.front_decay, self.side_decay) < 0.0:
+        decays = (self.front_decay, self.side_decay)
+        if not (-STRONGEST <= self.weight <= 0.0 <= min(decays) <= max(decays) < inf):
             raise ValueError(
-                "perp-neg needs a weight of at most 0 and decays of at least 0; "
+                f"perp-neg needs a weight within {-STRONGEST:g}..0 and decays of at least 0; "
                 f"got {self.weight:g}, {self.front_decay:g} and {self.side_decay:g}"
             )
 
@@ -102,6 +106,15 @@ class PerpNegThreestudio:
     sb: tuple[float, float, float] = (1.0, 0.5, -0.606)
     fsb: tuple[float, float, float] = (1.0, 0.5, 0.967)
     overhead: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("fs", "sf", "sb", "fsb"):
+            a, b, c = coefficients = getattr(self, name)
+            if not (b >= 0.0 and all(0.0 <= decay(coefficients, r) <= STRONGEST for r in (0.0, 1.0))):
+                raise ValueError(
+                    f"{name} of perp-neg-threestudio needs a decay of at least 0 and a exp(-b r) + c within "
+                    f"0..{STRONGEST:g} for r from 0 to 1; got {a:g}, {b:g} and {c:g}"
+                )
 
     def __call__(self, azimuth: float, elevation: float) -> Wording:
         if degrees(elevation) > self.overhead:
