@@ -12,7 +12,7 @@ import typer
 from splatdream import runs
 from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
-from splatdream_cli.console import Refused, duration, shown_command, stdout
+from splatdream_cli.console import Refused, duration, sentence, shown_command, stdout
 from splatdream_cli.progress import display
 from splatdream_cli.signals import stoppable
 
@@ -68,8 +68,9 @@ def follow(
             by = "the page" if page is not None and page.stopped else stop.name
             tell_stopped(by, recipe, output, folder, again)
             raise typer.Exit(stop.exit_code) from None
-        except Exception:
+        except Exception as error:
             tell_kept(folder, again)
+            refuse_unbegun(error, folder)
             raise
     manifest = read_manifest(folder)
     if manifest is None:
@@ -126,6 +127,12 @@ def tell_stopped(by: str, recipe: Recipe, output: Path, folder: Path, again: str
         out.print(f"stopped by {by} before the first step; {output} was not written")
     if (folder / runs.RECIPE).is_file():
         out.print(f"to go on: {again}")
+
+
+def refuse_unbegun(error: Exception, *folders: Path) -> None:
+    """Refused where no run came to its first step: some rules refuse a prior or a number of views only when asked."""
+    if isinstance(error, ValueError) and not any(runs.events(folder, "step") for folder in folders):
+        raise Refused(sentence(error)) from error
 
 
 def tell_kept(folder: Path, again: str) -> None:

@@ -133,7 +133,8 @@ def generate(
     plan = check(wanted, output, force=force)
     model = None if vram is None else prior_of(plan.recipe, vram)
     if dry_run:
-        tell(plan)
+        with refusing():
+            tell(plan)
         return
     from splatdream import session
 

@@ -11,7 +11,7 @@ from splatdream.export import output_suffix
 from splatdream.manifest import read_manifest
 from splatdream.recipe import Recipe
 from splatdream_cli.console import Refused, duration, refusing, shown_command, stdout
-from splatdream_cli.follow import resuming, tell_kept, tell_stopped
+from splatdream_cli.follow import refuse_unbegun, resuming, tell_kept, tell_stopped
 from splatdream_cli.plan import Plan, check
 from splatdream_cli.progress import display
 from splatdream_cli.signals import stoppable
@@ -67,9 +67,10 @@ def generate_several(plans: list[Plan], prior: "Prior", checkpoint_every: int, c
             for plan in plans:
                 tell_stopped(stop.name, plan.recipe, plan.output, plan.folder, resuming(plan.folder))
             raise typer.Exit(stop.exit_code) from None
-        except Exception:
+        except Exception as error:
             for plan in plans:
                 tell_kept(plan.folder, resuming(plan.folder))
+            refuse_unbegun(error, *(plan.folder for plan in plans))
             raise
     tell_best(plans, time.perf_counter() - begun)
 
