@@ -275,7 +275,10 @@ class DiffusionPrior:
     def student(self, rank: int) -> Student:
         """A LoRA of this rank on the UNet's attention, told the cameras; made once. ValueError without a UNet."""
         if not isinstance(self.unet, UNet2DConditionModel):
-            raise ValueError(f"a student can be made of a UNet only, and this prior is a {type(self.unet).__name__}")
+            raise ValueError(
+                f"a student can be made of a UNet only, and this prior is a {type(self.unet).__name__}; use the "
+                "built-in prior or Stable Diffusion 1.x, 2.x or XL, or a rule without a student: sds, ism or flow"
+            )
         if rank not in self._students:
             from splatdream.priors.student import LoRAStudent  # peft takes a while, and few rules want it
 

@@ -133,6 +133,13 @@ def test_a_short_run_ends_with_a_valid_file(folder, prior, tmp_path) -> None:
     assert last.residual > 0
 
 
+@pytest.mark.parametrize("folder", ["sd3", "sana"], indirect=True)
+def test_a_student_of_what_is_no_unet_is_refused_before_the_first_step(prior) -> None:
+    recipe = Recipe("a red mug", steps=1, views=1, count=30, renderer="dense", device="cpu", distill="vsd")
+    with pytest.raises(ValueError, match=r"made of a UNet only.* or a rule without a student"):
+        next(dream(recipe, prior=prior))
+
+
 @pytest.mark.parametrize("folder", ["sdxl", "sd3", "sana"], indirect=True)
 def test_views_are_told_apart_by_all_that_the_network_hears(folder) -> None:
     """Pooled vectors and masks belong to the words of each view as the tokens do."""
