@@ -45,9 +45,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "csd annealed": {"distill": "csd:negative_weight=1..0.5", "negative_prompt": NEGATIVE},
     "sds shaded": {"distill": "sds", "shading": 0.5},
     "sds four views": {"distill": "sds", "prior": "builtin-mv"},
+    "recon": {"distill": "recon:group=1"},
     "recon four views": {"distill": "recon", "prior": "builtin-mv"},
 }
-"""Rows beside the catalogue's rules at their defaults."""
+"""Rows beside the catalogue's rules at their defaults, and for `recon` where the prior sees views one by one."""
 RATES = ("r_precision", "attributes", "janus", "diverged")
 
 
@@ -108,7 +109,7 @@ def sheet(rows: list[list[dict]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rules", nargs="+", default=[*CATALOG["distiller"], *VARIANTS])
+    parser.add_argument("--rules", nargs="+", default=list(dict.fromkeys([*CATALOG["distiller"], *VARIANTS])))
     parser.add_argument("--bounds", nargs="*", default=[*FLOORS, *CEILINGS], help="floors and ceilings")
     parser.add_argument("--prompts", nargs="+", default=list(PROMPTS), help="prompts of the yardstick")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])

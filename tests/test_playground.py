@@ -70,6 +70,7 @@ def test_every_rule_paints(name, space) -> None:
     # vsd wants a student, which exact priors have not; the command line's tests let it paint.
     recipe = RECIPE.replace(steps=2, views=4, negative_prompt="blurry")
     prior = TextPrior()
+    prior.group = 4 if name == "recon" else 1
     frames = [*playground(recipe, prior=prior, distiller=configured("distiller", name), space=space)]
     assert all(frame.residual > 0 for frame in frames)
     assert not torch.equal(frames[0].images, shown(prior, space, frames[1].state.canvas))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdream.contracts import Gradient, Prior, View
+from splatdream.contracts import Gradient, Prior, View, views_together
 from splatdream.distill.options import check_guidance, check_range
 from splatdream.guidance import answers
 
@@ -20,7 +20,7 @@ from splatdream.guidance import answers
 class Recon:
     """x - x0', x0' = x0 (rescale std(x0_cond) / std(x0) + 1 - rescale) per group of `group` successive views.
 
-    With rescale 0 it is SDS with w = sigma/alpha. Two evaluations.
+    With rescale 0 it is SDS with w = sigma/alpha. Two evaluations. Views that a prior sees one by one are groups of 1.
     """
 
     guidance_scale: float = 15.0
@@ -34,14 +34,15 @@ class Recon:
             raise ValueError(f"recon takes views in groups of at least 1; got {self.group}")
 
     def init(self, prior: Prior, generator: torch.Generator) -> None:
-        return None
+        """ValueError where the views of a group are not seen together."""
+        seen = views_together(prior)
+        if seen % self.group:
+            raise ValueError(
+                f"recon takes the spread over {self.group} views that the prior sees together, and this one sees "
+                f"{seen}; use the prior builtin-mv or mvdream, recon:group=1, or sds:weighting=sigma/alpha"
+            )
 
     def __call__(self, view: View, prior: Prior, state: None, generator: torch.Generator) -> tuple[Gradient, None]:
-        if len(view.latents) % self.group:
-            raise ValueError(
-                f"recon takes views in groups of {self.group}, and a step has {len(view.latents)}; "
-                "choose a multiple, or another recon:group"
-            )
         x_t = prior.schedule.add_noise(view.latents, view.noise, view.timesteps)
         said = answers(prior, x_t, view.timesteps, view.condition)
         x0 = said.guided(self.guidance_scale).x0

@@ -102,7 +102,7 @@ WRONG_USES = {
     "count": (["-o", "m.ply", "--set", "count=1"], "count must be at least 2; got 1"),
     "no negative": (["-o", "m.ply", "--distill", "csd:negative_weight=0.5"], "needs a negative prompt"),
     "words of a rule": (["-o", "m.ply", "--distill", "nfsd:negative=gloomy"], "does not know 'gloomy'"),
-    "views of a group": (["-o", "m.ply", "--distill", "recon"], "recon takes"),
+    "views one by one": (["-o", "m.ply", "--distill", "recon"], "recon takes the spread over 4 views"),
     "a trial of it": (["-o", "m.ply", "--distill", "recon", "--dry-run"], "recon takes"),
     "seeds of it": (["-o", "m.ply", "--distill", "recon", "--seeds", "2"], "recon takes"),
     "recipe key": (["-o", "m.ply", "--set", "stepz=3"], "did you mean 'steps'"),

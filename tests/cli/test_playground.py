@@ -52,7 +52,7 @@ def test_the_same_words_give_the_same_bytes_and_another_seed_or_azimuth_does_not
 
 
 def test_several_views_have_a_row_each(call, quick) -> None:
-    result = call("playground", "a red mug", "-o", "mug.png", *quick, "--set", "views=4", "--distill", "recon")
+    result = call("playground", "a red mug", "-o", "mug.png", *quick, "--set", "views=4", "--distill", "recon:group=1")
     assert result.exit_code == 0, result.output
     assert Image.open("mug.png").size == (2 * SIZE + 2, 2 * SIZE + 2)
     assert Image.open("mug.evolution.png").size == (4 * SIZE + 3 * 2, 4 * SIZE + 3 * 2)
@@ -75,7 +75,7 @@ WRONG_USES = {
     "negative words": (["-o", "m.png", "--negative", "gloomy"], "'gloomy'"),
     "no negative": (["-o", "m.png", "--distill", "csd:negative_weight=0.5"], "needs a negative prompt"),
     "words of a rule": (["-o", "m.png", "--distill", "nfsd:negative=gloomy"], "does not know 'gloomy'"),
-    "views of a group": (["-o", "m.png", "--distill", "recon"], "recon takes views in groups of 4"),
+    "views one by one": (["-o", "m.png", "--distill", "recon"], "recon takes the spread over 4 views"),
     "no output": ([], "Missing option"),
 }
 

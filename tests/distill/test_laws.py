@@ -69,6 +69,7 @@ def unet_prior(tmp_path_factory) -> DiffusionPrior:
 def prior(spec, unet_prior) -> Prior:
     """The world's, or a UNet where the rule refuses that."""
     exact = TextPrior()
+    exact.group = GROUP.get(spec, 1)
     try:
         configured("distiller", spec).init(exact, generator())
     except ValueError:

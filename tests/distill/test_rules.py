@@ -75,9 +75,13 @@ def test_the_built_in_prior_knows_the_words_of_every_rule(name) -> None:
     assert unknown_words(getattr(configured("distiller", name), "words", "")) == []
 
 
-def test_recon_says_which_numbers_of_views_make_whole_groups() -> None:
-    with pytest.raises(ValueError, match="groups of 4, and a step has 6; choose a multiple"):
-        next(dream(RECIPE.replace(views=6, distill="recon"), prior=TextPrior()))
+@pytest.mark.parametrize(("group", "seen"), [(4, 1), (4, 2), (3, 4)])
+def test_recon_refuses_a_prior_that_does_not_see_its_views_together(group, seen) -> None:
+    prior = TextPrior()
+    prior.group = seen
+    with pytest.raises(ValueError, match=f"spread over {group} views .* sees {seen}; use the prior builtin-mv"):
+        next(dream(RECIPE.replace(views=4, distill=f"recon:group={group}"), prior=prior))
+    assert prior.evaluations == 0
 
 
 @pytest.mark.parametrize("rule", [SDEdit(1.0), HiFA(1.0)], ids=str)
