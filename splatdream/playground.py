@@ -137,7 +137,7 @@ def playground(
 
     A picture a camera: without `cameras` the recipe's number of views, evenly around and the front first. Other parts
     given as objects win over the recipe's names, and the space is `Latents` unless given. FloatingPointError names the
-    step whose gradient is not finite.
+    step and what in it is not finite.
     """
     device = pick_device(recipe)
     rule, prior, ladder = chosen(recipe, device, prior, distiller, timesteps)
@@ -145,7 +145,11 @@ def playground(
     space = space or Latents()
     state = state or begin(recipe, prior, rule, space, cameras)
     while state.step < recipe.steps:
-        yield (frame := turn(recipe, state, prior, rule, ladder, space, cameras))
+        try:
+            frame = turn(recipe, state, prior, rule, ladder, space, cameras)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {state.step}: {error}") from error
+        yield frame
         state = frame.state
 
 
@@ -202,7 +206,7 @@ def turn(
 def moved(state: State, direction: Float[Tensor, "B *rest"], space: Space, rate: float) -> State:
     """The state after one step of Adam against `direction`."""
     if not bool(direction.isfinite().all()):
-        raise FloatingPointError(f"step {state.step}: the gradient of the picture is not finite")
+        raise FloatingPointError("the gradient of the picture is not finite")
     moves = state.moves + 1
     (canvas,), (exp_avg,), (exp_avg_sq,) = adam(
         (state.canvas,), (direction,), (state.exp_avg,), (state.exp_avg_sq,), steps=[moves], rates=[rate]

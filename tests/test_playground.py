@@ -1,6 +1,6 @@
 """The playground with exact priors: it arrives where a perfect prior points, and repeats and continues exactly."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -132,6 +132,18 @@ def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> Non
     broken = Broken(one_picture().pictures, SIZE)
     with pytest.raises(FloatingPointError, match="step 0: the gradient of the picture is not finite"):
         next(playground(RECIPE, prior=broken))
+
+
+def test_a_rule_that_comes_to_nonsense_stops_the_run_and_names_the_step() -> None:
+    @dataclass(frozen=True)
+    class Failing(SDS):
+        def __call__(self, view, prior, state, generator):
+            if view.progress:
+                raise FloatingPointError("the gradient of the student's loss is not finite")
+            return super().__call__(view, prior, state, generator)
+
+    with pytest.raises(FloatingPointError, match="step 1: the gradient of the student's loss"):
+        last(playground(RECIPE, prior=one_picture(), distiller=Failing()))
 
 
 @pytest.mark.parametrize("rates", [(0.0, 0.1), (0.1, -1.0), (float("inf"), 0.1)])
