@@ -1,7 +1,8 @@
 """HiFA's two residuals: Zhu et al., HiFA: High-fidelity Text-to-3D Generation with Advanced Diffusion Guidance, 2024.
 
 x0 is estimated by several denoising steps; the latents move towards it and the picture towards its decoding. Both
-weights are constant in t, as in the paper's runs: a latent residual x - x0 is SDS with w = sigma/alpha.
+weights are constant in t, as in the paper's runs: a latent residual x - x0 is SDS with w = sigma/alpha. The paper's
+annealing by the square root is the ladder `hifa`, its z-variance the recipe's `weight_variance`.
 """
 
 from dataclasses import dataclass
