@@ -66,8 +66,8 @@ def invert(
         now = timesteps.clamp_max(k * T // steps)
         after = timesteps.clamp_max((k + 1) * T // steps)
         rows = (after > now).nonzero()[:, 0]
-        if len(rows) == 0:
-            break
+        if len(rows) == 0:  # all have arrived, or the levels stand closer than timesteps
+            continue
         eps = guided(prior, x_t[rows], now[rows], condition[rows], guidance_scale).eps
         fresh = torch.randn(x_t.shape, generator=generator).to(x_t)[rows] if eta else None
         moved = step_up(levels, x_t[rows], eps, now[rows], after[rows], eta=eta, fresh=fresh)

@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 import torch
-from exact import FinitePrior
+from exact import FinitePrior, cosine_schedule
 
 from splatdream.cameras import orbit
 from splatdream.contracts import View
@@ -168,6 +168,15 @@ def test_fresh_noise_keeps_the_variance_of_the_timestep_and_hides_the_old_noise(
     noise = (x_t - alpha * known) / sigma
     assert abs(float(noise.std()) - 1.0) < 0.03  # 7680 values: three standard errors
     assert float((noise * view.noise).mean()) < 0.9
+
+
+def test_more_steps_than_timesteps_are_as_many_as_there_are_timesteps() -> None:
+    prior = BlurredPrior()
+    prior.schedule = cosine_schedule(4)
+    view, levels = view_of(prior, [1, 3]), from_clean(prior.schedule)
+    found = [invert(prior, view.latents, view.timesteps, view.condition, 1.0, steps=n, levels=levels) for n in (4, 9)]
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], view.latents)
 
 
 # ---- what is asked
