@@ -100,7 +100,12 @@ def padded(rows: Tensor, count: int) -> Tensor:
 
 def spoken(prediction: Prediction, kind: Kind) -> Prediction:
     """The same answer in another kind."""
-    value = {"epsilon": lambda: prediction.eps, "sample": lambda: prediction.x0, "v_prediction": lambda: prediction.v}
+    value = {
+        "epsilon": lambda: prediction.eps,
+        "sample": lambda: prediction.x0,
+        "v_prediction": lambda: prediction.v,
+        "flow": lambda: prediction.eps - prediction.x0,
+    }
     return Prediction(kind, value[kind](), prediction.x_t, prediction.alpha, prediction.sigma)
 
 

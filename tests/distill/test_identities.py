@@ -100,8 +100,8 @@ def test_the_score_of_an_exact_prior_is_the_gradient_of_its_log_density(name, ti
     close(score.flatten(), differences, 1e-5)
 
 
-@pytest.mark.parametrize("first", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("second", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("first", ["epsilon", "sample", "v_prediction", "flow"])
+@pytest.mark.parametrize("second", ["epsilon", "sample", "v_prediction", "flow"])
 def test_conversions_between_kinds_of_prediction_invert_one_another(first, second) -> None:
     schedule, timesteps = cosine_schedule(), torch.tensor([30, 500, 970])
     x_t, value = torch.randn(2, 3, 3, 4, 4, generator=generator(), dtype=torch.float64)
@@ -336,7 +336,7 @@ def flow_time(prior: Prior, view: View) -> torch.Tensor:
     return sigma / (alpha + sigma)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
 def test_the_flow_residual_is_that_of_a_rectified_flow_of_the_same_pictures(kind) -> None:
     prior = TextPrior()
     prior.kind = kind

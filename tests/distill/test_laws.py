@@ -192,7 +192,7 @@ def test_views_seen_together_are_never_parted_nor_put_at_different_timesteps(spe
 
 
 @laws
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
 @pytest.mark.parametrize("end", [0, 999])
 def test_both_ends_of_the_noise_range_give_finite_gradients(spec, prior, kind, end) -> None:
     if isinstance(prior, TextPrior):
@@ -201,7 +201,7 @@ def test_both_ends_of_the_noise_range_give_finite_gradients(spec, prior, kind, e
 
 
 @laws
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
 def test_zero_terminal_snr_gives_finite_gradients_or_says_what_is_wrong(spec, prior, kind) -> None:
     if not isinstance(prior, TextPrior):
         pytest.skip("the small UNet has one schedule")
@@ -215,7 +215,7 @@ def test_zero_terminal_snr_gives_finite_gradients_or_says_what_is_wrong(spec, pr
 
 
 @laws
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
 def test_the_kind_in_which_a_prior_answers_changes_nothing(spec, prior, kind) -> None:
     """FIELD P12."""
     if not isinstance(prior, TextPrior):
