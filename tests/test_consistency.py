@@ -88,6 +88,18 @@ def test_what_is_transparent_counts_for_nothing() -> None:
     assert reprojection_error(other, cameras_at(0.2), nowhere, cameras) == 0.0
 
 
+def test_an_object_is_not_faded_to_lower_a_term() -> None:
+    cameras = cameras_at(0.0)
+    here, there = ball(cameras), ball(cameras_at(0.2))
+    alphas = (0.5 * here.alphas).requires_grad_()
+    faint, other = replace(here, alphas=alphas), replace(there, alphas=alphas)
+    terms = normal_variation(faint, cameras) + reprojection_error(faint, cameras, other, cameras_at(0.2))
+    assert terms > 0
+    if terms.requires_grad:
+        (gradient,) = torch.autograd.grad(terms, alphas)
+        assert not gradient.any()
+
+
 def test_cameras_turned_aside_see_the_true_ball_alike_and_a_wrong_depth_not() -> None:
     cameras = cameras_at(1.0, size=96)
     aside = cameras.turned(radians(10))

@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from splatdream import loop
 from splatdream.cameras import Cameras, orbit
 from splatdream.catalog import configured
-from splatdream.contracts import Render
+from splatdream.contracts import Gradient, Render
 from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.corpus.truth import render_truth
 from splatdream.distill.sdedit import SDEdit
 from splatdream.distill.sds import SDS
-from splatdream.loop import State, begin, dream, turn
+from splatdream.loop import State, begin, distillation_loss, dream, turn
 from splatdream.recipe import Recipe
 from splatdream.render.cpu import render
 from splatdream.splats import Splats
@@ -164,6 +164,15 @@ def test_views_that_a_prior_sees_together_stand_all_around_and_share_a_timestep(
     assert bool((torch.remainder(second - first, 2 * pi) - pi).abs().le(pi / 6 + 1e-5).all())
     with pytest.raises(ValueError, match="multiple of that; got 3"):
         next(dream(RECIPE.replace(views=3), prior=prior, distiller=SDS(1.0)))
+
+
+def test_what_a_rule_asks_for_counts_as_the_mean_over_the_views() -> None:
+    latents = torch.zeros(4, 3, 2, 2, requires_grad=True)
+    images = torch.full((4, 2, 2, 3), 0.5, requires_grad=True)
+    gradient = Gradient(latents=torch.full((4, 3, 2, 2), 8.0), targets=torch.zeros(4, 2, 2, 3), weight=16.0)
+    distillation_loss(gradient, latents, images).backward()
+    assert torch.equal(latents.grad, torch.full((4, 3, 2, 2), 2.0))
+    assert torch.equal(images.grad, torch.full((4, 2, 2, 3), 2.0))  # 16 (0.5 - 0) / 4
 
 
 def test_a_prior_that_answers_nonsense_stops_the_run_and_names_the_step() -> None:

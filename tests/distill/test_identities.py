@@ -20,12 +20,13 @@ from splatdream.distill.hifa import HiFA
 from splatdream.distill.nfsd import NFSD
 from splatdream.distill.recon import Recon
 from splatdream.distill.sdedit import SDEdit
+from splatdream.distill.sdi import SDI
 from splatdream.distill.sds import SDS
 from splatdream.distill.sjc import SJC
 from splatdream.distill.weights import weight
 from splatdream.guidance import guided
 from splatdream.losses import inject
-from splatdream.schedule import Prediction
+from splatdream.schedule import Prediction, Schedule
 
 EXACT = 1e-9
 TABLES = 1e-5
@@ -133,6 +134,16 @@ def test_the_injected_gradient_is_the_autograd_of_half_the_squared_residual() ->
 
 
 # SDS and its relatives.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("sds", 0.64), ("uniform", 1.0), ("sigma/alpha", 4 / 3), ("fantasia3d", 0.384)]
+)
+def test_weights_are_the_published_functions_of_alpha_and_sigma(name, expected) -> None:
+    """FIELD P8: at alpha 0.6 and sigma 0.8, where 1 - abar is 0.64 and 1 - sqrt(abar) is 0.4."""
+    schedule = Schedule(torch.tensor([1.0, 0.6]), torch.tensor([0.0, 0.8]))
+    found = weight(name, schedule, torch.tensor([1, 1]), like=torch.zeros(2, 3, 4, 4))
+    torch.testing.assert_close(found, torch.full((2, 1, 1, 1), expected))
 
 
 def test_the_weight_sigma_over_alpha_makes_sds_the_x0_form() -> None:
@@ -347,21 +358,24 @@ def test_the_flow_residual_is_that_of_a_rectified_flow_of_the_same_pictures(kind
     close(direction(Flow(1.0), view, prior), velocity - (e - x), TABLES)
 
 
-def test_the_flow_residual_is_that_of_eps_over_one_minus_sigma() -> None:
+@pytest.mark.parametrize("weighting", ["uniform", "sigmoid"])
+def test_the_flow_residual_is_that_of_eps_over_one_minus_sigma(weighting) -> None:
     prior = TextPrior()
     view = four_views(prior)
-    residual = direction(SDS(7.5, "uniform"), view, prior)
-    close(direction(Flow(7.5), view, prior), residual / (1.0 - flow_time(prior, view)), EXACT)
+    residual = direction(SDS(7.5, weighting), view, prior)
+    close(direction(Flow(7.5, weighting), view, prior), residual / (1.0 - flow_time(prior, view)), EXACT)
 
 
-def test_reversed_flow_first_follows_the_velocity_back_to_its_noise() -> None:
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_reversed_flow_first_follows_the_velocity_of_the_prompt_alone_back_to_its_noise(scale) -> None:
     prior = TextPrior()
     view, s = four_views(prior), flow_time(prior, four_views(prior))
     x, e = view.latents, view.noise
-    rows = view.condition.cond.tokens.double()
-    e = e + (1.0 - s) * (flow_velocity(rows, (1.0 - s) * x + s * e, s) + x - e)
-    velocity = flow_velocity(rows, (1.0 - s) * x + s * e, s)
-    close(direction(Flow(1.0, reverse=True), view, prior), velocity - (e - x), TABLES)
+    cond, uncond = view.condition.cond.tokens.double(), view.condition.uncond.tokens.double()
+    e = e + (1.0 - s) * (flow_velocity(cond, (1.0 - s) * x + s * e, s) + x - e)
+    asked_for, other = (flow_velocity(rows, (1.0 - s) * x + s * e, s) for rows in (cond, uncond))
+    velocity = other + scale * (asked_for - other)
+    close(direction(Flow(scale, reverse=True), view, prior), velocity - (e - x), TABLES)
 
 
 def test_the_sigmoid_weight_is_the_law_of_a_normals_sigmoid_along_the_flow() -> None:
@@ -388,6 +402,7 @@ RESIDUALS = [
     Recon(1.0),
     HiFA(1.0),
     SDEdit(1.0, steps=3),
+    SDI(1.0),
 ]
 
 

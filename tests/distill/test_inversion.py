@@ -9,7 +9,7 @@ from exact import FinitePrior, cosine_schedule
 
 from splatdream.cameras import orbit
 from splatdream.contracts import View
-from splatdream.distill.inversion import from_clean, invert
+from splatdream.distill.inversion import from_clean, invert, step_up
 from splatdream.distill.ism import ISM
 from splatdream.distill.sdi import SDI
 from splatdream.distill.sds import SDS
@@ -168,6 +168,7 @@ def test_fresh_noise_keeps_the_variance_of_the_timestep_and_hides_the_old_noise(
     noise = (x_t - alpha * known) / sigma
     assert abs(float(noise.std()) - 1.0) < 0.03  # 7680 values: three standard errors
     assert float((noise * view.noise).mean()) < 0.9
+    assert float((noise[:20] * noise[20:]).mean()) < 0.05  # each view has its own
 
 
 def test_more_steps_than_timesteps_are_as_many_as_there_are_timesteps() -> None:
@@ -177,6 +178,18 @@ def test_more_steps_than_timesteps_are_as_many_as_there_are_timesteps() -> None:
     found = [invert(prior, view.latents, view.timesteps, view.condition, 1.0, steps=n, levels=levels) for n in (4, 9)]
     assert torch.equal(*found)
     assert not torch.equal(found[0], view.latents)
+
+
+def test_a_step_with_fresh_noise_is_ddims_with_eta() -> None:
+    """Song et al. 2021, eqs. 12 and 16, with a' for the earlier and a for the later alpha^2."""
+    schedule, now, after, eta = cosine_schedule(), torch.tensor([300]), torch.tensor([400]), 0.3
+    x_t, eps, fresh = torch.randn(3, 1, 3, 4, 4, generator=seeded(), dtype=torch.float64)
+    earlier, later = (schedule.alphas[t].double() ** 2 for t in (now, after))
+    deviation = eta * ((1 - earlier) / (1 - later)).sqrt() * (1 - later / earlier).sqrt()
+    x0 = (x_t - (1 - earlier).sqrt() * eps) / earlier.sqrt()
+    expected = later.sqrt() * x0 + (1 - later - deviation**2).sqrt() * eps + deviation * fresh
+    found = step_up(schedule, x_t, eps, now, after, eta=eta, fresh=fresh)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # the tables are float32
 
 
 # ---- what is asked
@@ -217,8 +230,26 @@ def test_kappa_is_found_at_most_tau_above_the_timestep() -> None:
     SDI(eta=0.0).kappa(view, prior, seeded())
     SDI(eta=0.0, tau=0.0).kappa(view, prior, seeded())
     assert max(int(timesteps.max()) for _, timesteps in prior.asked_at) == 400
+    SDI(eta=0.0, tau=0.3).kappa(view, prior, seeded())  # the last step to below 700 begins at 600
+    assert max(int(timesteps.max()) for _, timesteps in prior.asked_at) == 600
     found = SDI(steps=1, eta=0.0, tau=0.5).kappa(replace(view, timesteps=torch.tensor([990] * 50)), prior, seeded())
     assert found.isfinite().all()
+
+
+def test_ism_compares_the_prompt_with_the_step_before_on_the_empty_prompts_way_up() -> None:
+    prior = BlurredPrior()
+    view = view_of(prior, [640])
+    timesteps = [0, 200, 400, 590, 640]
+    lambdas = [0.0] + [float(prior.schedule.sigmas[t] / prior.schedule.alphas[t]) for t in timesteps[1:]]
+    z, eps = view.latents, view.noise  # z = x_t / alpha
+    for k in range(4):
+        alpha = 1.0 if k == 0 else prior.schedule.alphas[timesteps[k]]
+        eps = prior.predict(alpha * z, torch.tensor([timesteps[k]]), view.condition.uncond).eps
+        z = z + (lambdas[k + 1] - lambdas[k]) * eps
+    asked = guided(prior, prior.schedule.alphas[640] * z, view.timesteps, view.condition, 7.5).eps
+    found = pull(ISM(7.5, steps=5, delta=0.05), view, prior)
+    # As for kappa: the noise seen at t = 0 is up to 250 deep.
+    torch.testing.assert_close(found, lambdas[-1] * (asked - eps), atol=1e-3, rtol=1e-4)
 
 
 def test_ism_inverts_under_the_empty_prompt_whatever_the_negative_one() -> None:
@@ -328,7 +359,7 @@ def test_one_way_for_the_whole_batch_as_in_the_public_port_breaks_that_law() -> 
     assert (like_the_port[1:] - single).norm() > 0.2 * single.norm()
 
 
-@pytest.mark.parametrize("rule", [ISM(offset_noise=0.1), SDI()])
+@pytest.mark.parametrize("rule", [ISM(offset_noise=0.1), SDI(tau=0.0), SDI(eta=0.0)])
 def test_equal_generators_give_equal_gradients_and_inputs_stay(rule) -> None:
     prior = BlurredPrior()
     view = view_of(prior, [350, 850])
