@@ -108,7 +108,7 @@ def test_a_lora_that_does_not_fit_is_told_in_one_line(tiny, tmp_path) -> None:
     words = ["generate", "a red mug", "-o", str(tmp_path / "mug.ply"), "--prior", str(tiny), "--lora", str(file)]
     command = [sys.executable, "-m", "splatdream_cli.main", *words, "--device", "cpu"]
     result = subprocess.run(command, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.startswith(f"error: the LoRA {file} does not fit a StableDiffusionPipeline")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "mug.run").exists()
