@@ -38,6 +38,7 @@ from splatdream.checkpoint import snapshot
 from splatdream.contracts import Embedding, Prior, Renderer
 from splatdream.loop import begin, dream, pick_device, pick_renderer
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.tuning import compile_blocks
 from splatdream.recipe import Recipe, preset
 
 PARTS = (
@@ -45,7 +46,6 @@ PARTS = (
     "densify", "rest",
 )  # fmt: skip
 KERNELS = PARTS[:6]
-REPEATED = ("BasicTransformerBlock", "JointTransformerBlock")  # diffusers names them for some networks only
 WARM_UP = 3
 MANY = 1200
 """Steps of a run on a GPU, for which a time is asked."""
@@ -241,14 +241,6 @@ def precision(arch: str, device: str) -> torch.dtype:
     return torch.bfloat16 if device.startswith("cuda") and arch != "builtin" else torch.float32
 
 
-def compile_parts(prior: DiffusionPrior) -> None:
-    """Has torch compile the encoder and every block of the network of which there are many, at their first use."""
-    for block in prior.unet.modules():
-        if type(block).__name__ in REPEATED:
-            block.compile()
-    prior.vae.encoder.compile()
-
-
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """The steps to time, their device named. ValueError or, for no device at all, torch's RuntimeError."""
     resolution = options.resolution or RESOLUTIONS[options.arch]
@@ -270,7 +262,7 @@ def measure(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     made = partial(untrained, options.arch, recipe.size, encoder=options.encoder)
     prior, clock = made(device=recipe.device, dtype=dtype), Clock(device)
     if options.compile:
-        compile_parts(prior)
+        compile_blocks(prior)
     steps = steps_of(recipe, prior, clock)
     ours, theirs = [next(steps) for _ in range(WARM_UP)], []
     megabytes = peak_megabytes(device)  # before anything else takes some

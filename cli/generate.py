@@ -71,6 +71,10 @@ def generate(
         str | None,
         typer.Option(metavar="FOLDER", help="A tiny autoencoder (TAESD) for the model's.", rich_help_panel="Recipe"),
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Let torch compile the model: long runs on a GPU.", rich_help_panel="Recipe"),
+    ] = False,
     distill: Annotated[
         str | None,
         typer.Option(metavar="NAME[:field=value,...]", help="The distillation rule.", rich_help_panel="Recipe"),
@@ -123,7 +127,7 @@ def generate(
     quieten()
     check_live(live)
     wanted = compose(prompt, quality, recipe, assignments or [], flags)
-    wanted = changed(wanted, lora or [], new_words or [], encoder)
+    wanted = changed(wanted, lora or [], new_words or [], encoder, compiled=compiled)
     wanted = repeatable(wanted) if deterministic else wanted
     if seeds > 1:
         refuse_together(live=live, preview_every=preview_every, dry_run=dry_run)

@@ -71,10 +71,11 @@ def compose(
         return recipe.set(assignments).replace(**given)
 
 
-def changed(recipe: Recipe, loras: list[str], words: list[str], encoder: str | None) -> Recipe:
+def changed(recipe: Recipe, loras: list[str], words: list[str], encoder: str | None, *, compiled: bool) -> Recipe:
     """The recipe with these changes of its prior, behind those that it names itself (`priors.models.Wanted`)."""
     changes = [f";lora={each}" for each in loras] + [f";words={each}" for each in words]
     changes += [f";encoder={encoder}"] if encoder else []
+    changes += [";compile=blocks"] if compiled else []
     return recipe.replace(prior=recipe.prior + "".join(changes))
 
 

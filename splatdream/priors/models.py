@@ -84,28 +84,32 @@ class Wanted:
     words: tuple[tuple[str, str], ...] = ()  # textual inversions: a file, and the token where it names none
     encoder: str = ""
     together: bool = False  # whether it sees several views of the object as one
+    compiled: bool = False  # whether torch compiles its blocks
 
     @classmethod
     def parse(cls, text: str) -> "Wanted":
         """ValueError with what is allowed."""
         name, *options = text.split(";")
-        loras, words, encoder = [], [], ""
+        loras, words, encoder, compiled = [], [], "", False
         for option in options:
             key, _, value = (piece.strip() for piece in option.partition("="))
             file, ending = tail(value)
-            if not value or key not in ("lora", "words", "encoder"):
+            if not ((value and key in ("lora", "words", "encoder")) or (key, value) == ("compile", "blocks")):
                 raise ValueError(
-                    f"{option!r} says nothing of a prior: write ;lora=FILE:SCALE, ;words=FILE:TOKEN or ;encoder=FOLDER"
+                    f"{option!r} says nothing of a prior: write ;lora=FILE:SCALE, ;words=FILE:TOKEN, ;encoder=FOLDER "
+                    "or ;compile=blocks"
                 )
             if key == "lora":
                 loras.append((file, number(ending, option) if ending else 1.0))
             elif key == "words":
                 words.append((file, ending))
+            elif key == "compile":
+                compiled = True
             else:
                 encoder = value
         name = name.strip()
         together = name == MULTI_VIEW
-        return cls("builtin" if together else name, tuple(loras), tuple(words), encoder, together)
+        return cls("builtin" if together else name, tuple(loras), tuple(words), encoder, together, compiled)
 
     def files(self) -> list[Path]:
         """The files that change the prior. FileNotFoundError for what does not exist."""
@@ -124,7 +128,7 @@ class Wanted:
         loras = [f";lora={absolute(file)}:{scale:g}" for file, scale in self.loras]
         words = [f";words={absolute(file)}" + (f":{token}" if token else "") for file, token in self.words]
         encoder = [f";encoder={absolute(self.encoder)}"] if self.encoder else []
-        return "".join([name, *loras, *words, *encoder])
+        return "".join([name, *loras, *words, *encoder, ";compile=blocks" if self.compiled else ""])
 
 
 def tail(text: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What is changed about a prior after it was loaded: low-rank changes (LoRA), new words, another autoencoder.
+"""What is changed about a prior after it was loaded: low-rank changes (LoRA), new words, another autoencoder, its code.
 
 The first two go through diffusers' own loaders, from safetensors only. A LoRA is merged into the weights, so that
 nothing else needs to know of it.
@@ -7,6 +7,7 @@ nothing else needs to know of it.
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderTiny
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -19,6 +20,9 @@ from splatdream.priors.multi_view import VIEWS
 ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
 """By which names a file of new words tells the two encoders of Stable Diffusion XL apart."""
 
+REPEATED = ("BasicTransformerBlock", "JointTransformerBlock", "SanaTransformerBlock")
+"""Blocks of which networks have many; diffusers names them for some networks only."""
+
 
 def tune(prior: Any, wanted: Wanted) -> None:
     """Changes the prior as `wanted` says. FileNotFoundError or ValueError, in a sentence, for what does not fit it."""
@@ -30,6 +34,21 @@ def tune(prior: Any, wanted: Wanted) -> None:
         prior.see_together(VIEWS)
     if wanted.encoder:
         take_encoder(prior, Path(wanted.encoder).expanduser())
+    if wanted.compiled:
+        compile_blocks(prior)
+
+
+def compile_blocks(prior: Any) -> None:
+    """Has torch compile the encoder and every block of the network of which there are many, at their first use.
+
+    One block's code serves all of its kind, and torch keeps it on disk. What cannot be compiled runs as it is; that is
+    a setting of torch's for the whole process.
+    """
+    torch._dynamo.config.suppress_errors = True
+    for block in prior.unet.modules():
+        if type(block).__name__ in REPEATED:
+            block.compile()
+    prior.vae.encoder.compile()
 
 
 def merge_lora(pipeline: Any, path: Path, scale: float) -> None:

@@ -12,13 +12,14 @@ import wall_clock
 from _archs import RESOLUTIONS, untrained
 from _floor import Ceilings, floor_seconds, layers_of, operations_seconds
 from _naive import naive
-from iteration import KERNELS, PARTS, Clock, TimedPrior, alone, compile_parts, counted, steps_of, timed_renderer
+from iteration import KERNELS, PARTS, Clock, TimedPrior, alone, counted, steps_of, timed_renderer
 from tiny import tiny_prior_folder
 
 from splatdream.catalog import configured
 from splatdream.checkpoint import snapshot
 from splatdream.loop import begin, dream
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.tuning import compile_blocks
 from splatdream.recipe import Recipe
 from splatdream.render import cpu
 
@@ -52,7 +53,7 @@ def test_untrained_networks_are_of_the_published_size(arch, millions) -> None:
 @pytest.mark.parametrize(("arch", "count"), [("sd15", 16), ("sd3", 24)])
 def test_every_transformer_block_is_compiled(arch, count) -> None:
     prior = untrained(arch, 64, device="meta")
-    compile_parts(prior)
+    compile_blocks(prior)
     assert sum(module._compiled_call_impl is not None for module in prior.unet.modules()) == count
     assert prior.vae.encoder._compiled_call_impl is not None
 

@@ -14,6 +14,8 @@ from tiny import WIDTH, tiny_autoencoder
 from splatdream.cameras import orbit
 from splatdream.priors import load_prior
 from splatdream.priors.diffusion import DiffusionPrior
+from splatdream.priors.models import Wanted
+from splatdream.priors.tuning import tune
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +123,6 @@ def test_a_new_word_means_what_the_stock_pipeline_takes_it_to_mean(folder, tmp_p
     pipeline.load_textual_inversion(str(file))
     prior = DiffusionPrior.load(folder)
     ignorant = prior.embed("a red <cat>").tokens
-    from splatdream.priors.models import Wanted
-    from splatdream.priors.tuning import tune
 
     taught = DiffusionPrior.load(folder)
     tune(taught, Wanted("x", words=((str(file), ""),)))
@@ -132,8 +132,6 @@ def test_a_new_word_means_what_the_stock_pipeline_takes_it_to_mean(folder, tmp_p
 
 
 def test_new_words_that_do_not_fit_are_refused(folder, lora, tmp_path) -> None:
-    from splatdream.priors.models import Wanted
-    from splatdream.priors.tuning import tune
 
     wide, nameless = tmp_path / "wide.safetensors", tmp_path / "nameless.safetensors"
     save_file({"<cat>": torch.zeros(1, WIDTH + 1)}, wide)
@@ -175,3 +173,49 @@ def test_a_tiny_encoder_takes_the_place_of_the_priors_own(folder, tmp_path) -> N
     ).save_pretrained(tmp_path / "taesd3")  # fmt: skip
     with pytest.raises(ValueError, match="makes latents of 16 channels, and the network reads 4"):
         load_prior(f"{folder};encoder={tmp_path / 'taesd3'}", "a red mug")
+
+
+def gradient_of(prior) -> torch.Tensor:
+    """Of an image, through the prior's encoder and back, towards what it answers."""
+    images = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    prior.encode(images).backward(answer(prior))
+    assert images.grad is not None
+    return images.grad
+
+
+@pytest.fixture
+def fresh_torch(monkeypatch, tmp_path):
+    """Torch that has compiled nothing yet, and keeps nothing."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with torch._dynamo.config.patch(suppress_errors=False):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_prior_answers_as_a_plain_one(folder, fresh_torch) -> None:
+    compiled = load_prior(f"{folder};compile=blocks", "a red mug")
+    gradient = gradient_of(compiled)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(gradient, gradient_of(load_prior(str(folder), "a red mug")), rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_compiler_a_prior_answers_as_a_plain_one(folder, fresh_torch) -> None:
+    compiled = load_prior(f"{folder};compile=blocks", "a red mug")
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        gradient = gradient_of(compiled)
+    assert torch.equal(gradient, gradient_of(load_prior(str(folder), "a red mug")))
+
+
+def test_a_student_learns_of_a_compiled_prior(folder) -> None:
+    compiled = load_prior(f"{folder};compile=blocks", "a red mug")
+    assert compiled.student(2).init(torch.Generator().manual_seed(0))
+
+
+def test_compilation_stands_behind_the_priors_name() -> None:
+    wanted = Wanted.parse("builtin;compile=blocks")
+    assert wanted.compiled
+    assert wanted.settled(Path("x"), Path("x")) == "builtin;compile=blocks"
+    with pytest.raises(ValueError, match="says nothing of a prior"):
+        Wanted.parse("builtin;compile=all")
