@@ -19,6 +19,7 @@ from typing import Any
 
 import _report as report
 import numpy as np
+import torch
 from _rows import CEILINGS, FLOORS
 from PIL import Image
 from quality import ASSETS, COLUMNS, fingerprint, run_cell
@@ -44,11 +45,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sds perp-neg": {"distill": "sds", "view_words": "perp-neg"},
     "csd annealed": {"distill": "csd:negative_weight=1..0.5", "negative_prompt": NEGATIVE},
     "sds shaded": {"distill": "sds", "shading": 0.5},
+    "sds untold": {"distill": "sds"},
+    "sds untold wordless": {"distill": "sds", "view_words": "none"},
+    "sds untold perp-neg": {"distill": "sds", "view_words": "perp-neg"},
     "sds four views": {"distill": "sds", "prior": "builtin-mv"},
     "recon": {"distill": "recon:group=1"},
     "recon four views": {"distill": "recon", "prior": "builtin-mv"},
 }
-"""Rows beside the catalogue's rules at their defaults, and for `recon` where the prior sees views one by one."""
+"""Rows beside the catalogue's rules at their defaults, and for `recon` where the prior sees views one by one.
+
+The prior of rows called "untold" is not told the camera, as it was taught to bear: the words alone say which side it
+sees, as for Stable Diffusion, so that there are second faces for view words and Perp-Neg to lower the rate of.
+"""
 RATES = ("r_precision", "attributes", "janus", "diverged")
 
 
@@ -61,7 +69,7 @@ def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None)
 def cell_of(row: str, scene: Scene, scenes: list[Scene], recipe: Recipe, kept: Path, tools: tuple) -> dict:
     """The scores of one run, from the folder of kept cells where they are there."""
     priors, judge, prior_weights, judge_weights = tools
-    prior = priors(recipe.prior, recipe.view_words)
+    prior = priors(recipe.prior, recipe.view_words, "untold" in row)
     stem = f"{row.replace(' ', '-')}-{caption(scene).replace(' ', '-')}-{recipe.seed}-"
     what = [row, caption(scene), asdict(recipe), prior_weights]
     cell = kept / f"{stem}{fingerprint(*what, judge_weights)}.json"
@@ -124,8 +132,11 @@ def main() -> None:
     scenes = [known[prompt] for prompt in options.prompts]
 
     @cache
-    def priors(name: str, view_words: str) -> Prior:
-        return load_prior(options.prior if name == "auto" else name, "", device="cpu", view_words=view_words)
+    def priors(name: str, view_words: str, untold: bool) -> Prior:
+        prior: Any = load_prior(options.prior if name == "auto" else name, "", device="cpu", view_words=view_words)
+        if untold:
+            prior.family.cameras = lambda cameras: torch.zeros(len(cameras), 16)
+        return prior
 
     weights = (weight_hashes(folder) for folder in (choose_prior(options.prior, ""), ASSETS / "judge"))
     tools = (priors, Judge.load(ASSETS / "judge"), *weights)
