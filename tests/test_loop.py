@@ -94,6 +94,29 @@ def test_changing_the_densifier_does_not_reshuffle_cameras_or_timesteps() -> Non
     assert all(torch.equal(a.cameras.viewmats, b.cameras.viewmats) for a, b in zip(plain, dense, strict=True))
 
 
+def test_what_a_rule_draws_does_not_reshuffle_what_it_is_asked() -> None:
+    heard: dict[bool, list] = {False: [], True: []}
+
+    class Drawing(SDS):
+        draws = False
+
+        def __call__(self, view, prior, state, generator):
+            heard[self.draws].append((view.cameras.viewmats, view.backgrounds, view.noise, view.timesteps))
+            if self.draws:
+                torch.rand(7, generator=generator)
+            return super().__call__(view, prior, state, generator)
+
+    class DrawingMore(Drawing):
+        draws = True
+
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    recipe = RECIPE.replace(steps=3, densify="mcmc:start=0.0,every=0.3", background=(0.2, 0.9))
+    clouds = [last(dream(recipe, prior=prior, distiller=rule(1.0))).splats.means for rule in (Drawing, DrawingMore)]
+    assert torch.equal(*clouds)
+    for plain, drawing in zip(heard[False], heard[True], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(plain, drawing, strict=True))
+
+
 def test_timesteps_stay_within_the_annealed_range() -> None:
     prior = oracle(build(Scene(Thing("ball"))), SIZE)
     recipe = RECIPE.replace(steps=8, count=20, timesteps="linear:low=0.1,high=0.9..0.3")

@@ -124,6 +124,17 @@ def test_equal_generators_give_equal_gradients(spec, prior) -> None:
 
 
 @laws
+def test_a_rule_draws_from_its_own_generator_alone(spec, prior) -> None:
+    torch.manual_seed(1)
+    first = tensors(asked(spec, looked_at(prior, spec), prior, seed=5))
+    torch.manual_seed(2)
+    chance = torch.get_rng_state()
+    second = tensors(asked(spec, looked_at(prior, spec), prior, seed=5))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert torch.equal(torch.get_rng_state(), chance)
+
+
+@laws
 def test_a_rule_leaves_what_it_is_given_untouched(spec, prior) -> None:
     def everything() -> list[torch.Tensor]:
         given = [view.latents, view.noise, view.timesteps, view.images, view.backgrounds, view.cameras.viewmats]
