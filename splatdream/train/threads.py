@@ -24,8 +24,12 @@ def team(device: torch.device, groups: int) -> Iterator[Team]:
     """A worker per thread that torch may use on a CPU, of a number that divides `groups`; one for an accelerator."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     size = max(count for count in range(1, threads + 1) if groups % count == 0)
-    with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield Team(size, pool)
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield Team(size, pool)
+    finally:
+        torch.set_num_threads(before)  # the number that new threads begin with
 
 
 def mean_gradients(team: Team, loss: Callable[[int, int], Tensor], module: nn.Module) -> float:

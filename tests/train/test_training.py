@@ -17,7 +17,7 @@ from splatdream.train.follow import restore, state_of
 from splatdream.train.judges import JudgeRun
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
-from splatdream.train.threads import Team, mean_gradients
+from splatdream.train.threads import Team, mean_gradients, team
 
 
 def test_the_same_seed_draws_the_same_pictures() -> None:
@@ -111,6 +111,18 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     assert loss == pytest.approx(float(model(inputs).detach().square().mean()), rel=1e-6)
     for expected, parameter in zip(whole, model.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_a_team_leaves_new_threads_as_many_as_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with team(torch.device("cpu"), 2) as both:
+            assert list(both.pool.map(lambda k: torch.get_num_threads(), range(both.size))) == [1, 1]
+        with ThreadPoolExecutor(1) as new:
+            assert new.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_judges_taken_up_again_learn_as_if_they_had_never_stopped() -> None:
