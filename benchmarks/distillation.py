@@ -4,8 +4,9 @@
     python benchmarks/distillation.py --rules sds ism sdi       # some of them
     python benchmarks/distillation.py --equal evaluations       # as many steps as SDS's evaluations of the UNet pay for
 
-Two comparisons: equal optimiser steps, and equal evaluations of the prior's UNet (a step of sdi costs about eight of
-SDS's; the lessons of vsd's student come on top and are not counted). A cell is kept under --work, so a run can be
+Two comparisons: equal steps (turns of the loop, in which rules that paint targets take `inner_steps` of the optimiser),
+and equal evaluations of the prior's UNet (a step of sdi costs about five of SDS's; what vsd asks its student, and the
+student's lessons, come on top and are not counted). A cell is kept under --work, so a run can be
 stopped and taken up again. A run whose numbers stop being finite counts as diverged and has no other score.
 """
 
@@ -42,6 +43,7 @@ PROMPTS = (
 NEGATIVE = "blurry, oversaturated, ugly"
 """What rules hear that compare with a negative prompt, and no other rule."""
 VARIANTS: dict[str, dict[str, Any]] = {
+    "sdedit falling": {"distill": "sdedit:guidance_scale=5..2"},
     "sds perp-neg": {"distill": "sds", "view_words": "perp-neg"},
     "csd annealed": {"distill": "csd:negative_weight=1..0.5", "negative_prompt": NEGATIVE},
     "sds shaded": {"distill": "sds", "shading": 0.5},
