@@ -22,9 +22,9 @@ class Team:
 @contextmanager
 def team(device: torch.device, groups: int) -> Iterator[Team]:
     """A worker per thread that torch may use on a CPU, of a number that divides `groups`; one for an accelerator."""
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    size = max(count for count in range(1, threads + 1) if groups % count == 0)
     before = torch.get_num_threads()
+    threads = before if device.type == "cpu" else 1
+    size = max(count for count in range(1, threads + 1) if groups % count == 0)
     try:
         with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield Team(size, pool)
