@@ -221,7 +221,7 @@ class DenoiserRun:
                 draw = partial(draw_exercise, lessons, self.schedule, batch // 2, generator)
                 alone, joined = draw().to(device), draw(views=VIEWS).to(device)
                 loss = mean_gradients(together, partial(self._loss, alone, joined), self.model)
-                self.optimiser.step(self.rate_now())
+                self.optimiser.step(self.rate_now(), together.pool)
                 self.step += 1
                 self._average()
                 yield self.step, loss

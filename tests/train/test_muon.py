@@ -1,5 +1,7 @@
 """Muon: the singular values of its steps, which parameters it takes, and that it descends."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -48,3 +50,18 @@ def test_it_descends_and_takes_up_its_momentum_again() -> None:
     again = Optimiser(module, 0.05)
     again.load_state_dict(optimiser.state_dict())
     assert torch.equal(again.muon.state[module.weight]["momentum"], optimiser.muon.state[module.weight]["momentum"])
+
+
+def test_threads_that_share_the_matrices_change_them_alike() -> None:
+    modules = []
+    for pool in (None, ThreadPoolExecutor(3)):
+        torch.manual_seed(0)
+        module = nn.Sequential(*[nn.Linear(24 + 8 * k, 32 + 8 * k) for k in range(6)])
+        optimiser = Optimiser(module, 0.05)
+        for _ in range(3):
+            for each in module.parameters():
+                each.grad = torch.randn(each.shape)
+            optimiser.step(0.05, pool)
+        modules.append(module)
+    for alone, shared in zip(*(module.parameters() for module in modules), strict=True):
+        assert torch.equal(alone, shared)
