@@ -2,9 +2,10 @@
 
     python benchmarks/prior.py --count 64
 
-Each scene gives one true picture and one sample (50 DDIM steps) of its caption; each is judged against 64 wrong
-captions, half of which differ by one word or a swap of colours. The judges are judged first: on the truth, on true
-views from behind, and on a planted two-faced object. The autoencoder's error on true pictures is the ceiling.
+Each scene gives a true picture and a sample (50 DDIM steps) of its caption from each of four sides; the first alone,
+and all four together, are judged against 64 wrong captions, half of which differ by one word or a swap of colours. The
+judges are judged first: on the truth, on true views from behind, and on a planted two-faced object. The autoencoder's
+error on true pictures is the ceiling.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from splatdream.priors import builtin_folder
 from splatdream.priors.diffusion import DiffusionPrior
 from splatdream.priors.words import unknown_words
 from splatdream.schedule import ddim_step, ddim_timesteps
+
+SIDES = 4
 
 
 def scenes(count: int, held_out: bool, seed: int) -> list[Scene]:
@@ -106,13 +109,22 @@ def main() -> None:
     lines, figures, strips = [], {}, []
     for name, held_out in (("trained", False), ("held out", True)):
         chosen = scenes(options.count, held_out, seed=11 + held_out)
-        cameras = front_cameras(len(chosen), seed=5)
-        true = truths(chosen, cameras, seed=5)
-        drawn = sample(prior, [caption(scene) for scene in chosen], cameras, options.guidance, options.steps, seed=3)
+        texts, front = [caption(scene) for scene in chosen], front_cameras(len(chosen), seed=5)
+        around_it = [front.turned(k * pi / 2) for k in range(SIDES)]
+        true = torch.stack([truths(chosen, cameras, seed=5 + k) for k, cameras in enumerate(around_it)], 1)
+        drawn = torch.stack(
+            [
+                sample(prior, texts, cameras, options.guidance, options.steps, seed=3 + 10 * k)
+                for k, cameras in enumerate(around_it)
+            ],
+            1,
+        )
         for kind, pictures in (("truth", true), ("samples", drawn)):
-            hits = [r_precision(judge, pictures[k : k + 1], scene) for k, scene in enumerate(chosen)]
-            figures[f"{kind} {name}"] = float(np.mean(hits))
-            lines.append(f"R-precision of {kind}, {name}: {np.mean(hits):.3f} of {len(chosen)}")
+            for sides, words in ((1, "one picture"), (SIDES, f"{SIDES} sides")):
+                hits = [r_precision(judge, pictures[k, :sides], scene) for k, scene in enumerate(chosen)]
+                figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
+                lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
+        true, drawn = true[:, 0], drawn[:, 0]
         strips.append(torch.cat([torch.cat(list(drawn[:12]), 1), torch.cat(list(true[:12]), 1)]))
 
     cameras = judging_cameras()
