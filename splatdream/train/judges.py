@@ -7,6 +7,8 @@ the right caption of a true object then won 0.74 of the time among 65, and 0.57 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +26,10 @@ from splatdream.inspect.judge import LOOK, SIDES, SIZES, Judge
 from splatdream.train.follow import follow, step_seed
 from splatdream.train.muon import Optimiser
 from splatdream.train.rate import falling_rate
+from splatdream.train.threads import mean_gradients, team
+
+PARTS = 4
+"""Of a batch, drawn one by one, so that threads may share them and learn from the same pictures as one would."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,14 @@ class Lesson:
     captions: list[str]
     choices: Int[Tensor, "B heads"]
     sides: Int[Tensor, " B"]
+
+    def __add__(self, other: "Lesson") -> "Lesson":
+        return Lesson(
+            torch.cat([self.images, other.images]),
+            self.captions + other.captions,
+            torch.cat([self.choices, other.choices]),
+            torch.cat([self.sides, other.sides]),
+        )
 
 
 def draw_lesson(count: int, seed: int) -> Lesson:
@@ -53,7 +67,8 @@ def draw_lesson(count: int, seed: int) -> Lesson:
         chosen.append(choices(scene))
         side = view_word(float(camera.azimuths[0]), 0.0)
         sides.append(SIDES.index(side) if scene.has_front() else -1)
-    return Lesson(torch.cat(images).clamp(0, 1), captions, torch.tensor(chosen), torch.tensor(sides))
+    seen = jitter(torch.cat(images).clamp(0, 1), generator)
+    return Lesson(seen, captions, torch.tensor(chosen), torch.tensor(sides))
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -66,13 +81,12 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     return (noisy.lerp(blurred.permute(0, 2, 3, 1), share)).clamp(0, 1)
 
 
-def judge_loss(judge: Judge, lesson: Lesson, generator: torch.Generator) -> Tensor:
+def judge_loss(judge: Judge, lesson: Lesson) -> Tensor:
     """What naming the attributes costs the eye and the reader, and naming the side the other eye, in nats a picture."""
-    images = jitter(lesson.images, generator)
-    loss = _surprise(judge.look(images), lesson.choices) + _surprise(judge.read(lesson.captions), lesson.choices)
+    loss = _surprise(judge.look(lesson.images), lesson.choices) + _surprise(judge.read(lesson.captions), lesson.choices)
     fronted = lesson.sides >= 0
     if bool(fronted.any()):
-        loss = loss + cross_entropy(judge.side_eye(images[fronted]), lesson.sides[fronted])
+        loss = loss + cross_entropy(judge.side_eye(lesson.images[fronted]), lesson.sides[fronted])
     return loss
 
 
@@ -99,17 +113,21 @@ class JudgeRun:
         return cls(judge, Optimiser(judge, rate), total, rate)
 
     def train(self, batch: int, seed: int) -> Iterator[tuple[int, float]]:
-        """Yields (step, loss) until `total`."""
-        generator = torch.Generator()
-        while self.step < self.total:
-            lesson = draw_lesson(batch, step_seed(seed + 1, self.step))
-            generator.manual_seed(step_seed(seed, self.step))
-            loss = judge_loss(self.model, lesson, generator)
-            self.model.zero_grad()
-            loss.backward()
-            self.optimiser.step(falling_rate(self.step, self.total, peak=self.rate, warmup=100, floor=0.02))
-            self.step += 1
-            yield self.step, float(loss.detach())
+        """Yields (step, loss) until `total`; `batch` is a multiple of `PARTS`."""
+        with team(torch.device("cpu"), PARTS) as together:
+            while self.step < self.total:
+                loss = mean_gradients(together, partial(self._loss, batch // PARTS, seed), self.model)
+                self.optimiser.step(self.rate_now(), together.pool)
+                self.step += 1
+                yield self.step, loss
+
+    def rate_now(self) -> float:
+        return falling_rate(self.step, self.total, peak=self.rate, warmup=100, floor=0.02)
+
+    def _loss(self, size: int, seed: int, k: int, count: int) -> Tensor:
+        """Of the k-th of `count` equal shares of the batch's parts, `size` pictures each; every part has its seed."""
+        first = step_seed(seed, self.step) * PARTS
+        return judge_loss(self.model, reduce(add, [draw_lesson(size, first + part) for part in range(k, PARTS, count)]))
 
 
 def teach_judges(options: argparse.Namespace, deadline: float) -> bool:
