@@ -7,6 +7,7 @@ softly at +-3, so noise makes the encoder use that range and keeps nearby latent
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,15 +15,18 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from splatdream.train.follow import step_seed
 from splatdream.train.pictures import load_shard
-from splatdream.train.rate import descend, falling_rate
+from splatdream.train.rate import falling_rate
+from splatdream.train.threads import mean_gradients, team
 
 LATENT_CHANNELS = 8
 LATENT_NOISE = 0.08
+LONGEST = 1.0
+"""The norm to which the gradient of all parameters together is shortened."""
 CROP = 64
 RATE = 2e-3
 STEPS_PER_SHARD = 40
@@ -82,18 +86,25 @@ class AutoencoderRun:
     def train(self, shards: list[Path], batch: int, seed: int) -> Iterator[tuple[int, float]]:
         """Yields (step, loss) until `total`."""
         generator, opened, pictures = torch.Generator(), None, np.empty(0)
-        while self.step < self.total:
-            generator.manual_seed(step_seed(seed, self.step))
-            path = shards[self.step // STEPS_PER_SHARD % len(shards)]
-            if path != opened:
-                opened, pictures = path, load_shard(path).images
-            self.optimiser.param_groups[0]["lr"] = self.rate_now()
-            images = random_crops(pictures, batch, np.random.default_rng([seed, self.step]))
-            images = images.to(self.model.device).contiguous(memory_format=torch.channels_last)
-            (latents,) = self.model.encode(images, return_dict=False)
-            noise = torch.randn(latents.shape, generator=generator).to(latents)
-            (output,) = self.model.decode(latents + LATENT_NOISE * noise, return_dict=False)
-            loss = reconstruction_loss(output, images)
-            descend(self.model, self.optimiser, loss)
-            self.step += 1
-            yield self.step, float(loss.detach())
+        side = CROP // 8
+        with team(self.model.device, batch) as together:
+            while self.step < self.total:
+                generator.manual_seed(step_seed(seed, self.step))
+                path = shards[self.step // STEPS_PER_SHARD % len(shards)]
+                if path != opened:
+                    opened, pictures = path, load_shard(path).images
+                self.optimiser.param_groups[0]["lr"] = self.rate_now()
+                images = random_crops(pictures, batch, np.random.default_rng([seed, self.step]))
+                noise = torch.randn((batch, LATENT_CHANNELS, side, side), generator=generator)
+                loss = mean_gradients(together, partial(self._loss, images, noise), self.model)
+                nn.utils.clip_grad_norm_(self.model.parameters(), LONGEST)
+                self.optimiser.step()
+                self.step += 1
+                yield self.step, loss
+
+    def _loss(self, images: Float[Tensor, "B 3 h w"], noise: Float[Tensor, "B C h w"], k: int, count: int) -> Tensor:
+        """Of the k-th of `count` parts of the batch."""
+        images = images[k::count].to(self.model.device).contiguous(memory_format=torch.channels_last)
+        (latents,) = self.model.encode(images, return_dict=False)
+        (output,) = self.model.decode(latents + LATENT_NOISE * noise[k::count].to(latents), return_dict=False)
+        return reconstruction_loss(output, images)
