@@ -102,7 +102,7 @@ class AutoencoderRun:
                 self.step += 1
                 yield self.step, loss
 
-    def _loss(self, images: Float[Tensor, "B 3 h w"], noise: Float[Tensor, "B C h w"], k: int, count: int) -> Tensor:
+    def _loss(self, images: Float[Tensor, "B 3 H W"], noise: Float[Tensor, "B C h w"], k: int, count: int) -> Tensor:
         """Of the k-th of `count` parts of the batch."""
         images = images[k::count].to(self.model.device).contiguous(memory_format=torch.channels_last)
         (latents,) = self.model.encode(images, return_dict=False)

@@ -7,8 +7,7 @@ the right caption of a true object then won 0.74 of the time among 65, and 0.57 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +28,7 @@ from splatdream.train.rate import falling_rate
 from splatdream.train.threads import mean_gradients, team
 
 PARTS = 4
-"""Of a batch, drawn one by one, so that threads may share them and learn from the same pictures as one would."""
+"""Of a batch, each with its own seed and loss, so that threads which share them learn what one thread would."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,6 @@ class Lesson:
     captions: list[str]
     choices: Int[Tensor, "B heads"]
     sides: Int[Tensor, " B"]
-
-    def __add__(self, other: "Lesson") -> "Lesson":
-        return Lesson(
-            torch.cat([self.images, other.images]),
-            self.captions + other.captions,
-            torch.cat([self.choices, other.choices]),
-            torch.cat([self.sides, other.sides]),
-        )
 
 
 def draw_lesson(count: int, seed: int) -> Lesson:
@@ -113,7 +104,9 @@ class JudgeRun:
         return cls(judge, Optimiser(judge, rate), total, rate)
 
     def train(self, batch: int, seed: int) -> Iterator[tuple[int, float]]:
-        """Yields (step, loss) until `total`; `batch` is a multiple of `PARTS`."""
+        """Yields (step, loss) until `total`. ValueError for a batch that is no multiple of `PARTS`."""
+        if batch % PARTS:
+            raise ValueError(f"the judges' batch is a multiple of {PARTS}; got {batch}")
         with team(torch.device("cpu"), PARTS) as together:
             while self.step < self.total:
                 loss = mean_gradients(together, partial(self._loss, batch // PARTS, seed), self.model)
@@ -127,7 +120,8 @@ class JudgeRun:
     def _loss(self, size: int, seed: int, k: int, count: int) -> Tensor:
         """Of the k-th of `count` equal shares of the batch's parts, `size` pictures each; every part has its seed."""
         first = step_seed(seed, self.step) * PARTS
-        return judge_loss(self.model, reduce(add, [draw_lesson(size, first + part) for part in range(k, PARTS, count)]))
+        parts = [judge_loss(self.model, draw_lesson(size, first + part)) for part in range(k, PARTS, count)]
+        return torch.stack(parts).mean()
 
 
 def teach_judges(options: argparse.Namespace, deadline: float) -> bool:

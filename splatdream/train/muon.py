@@ -23,20 +23,27 @@ LIKE_ADAM = 0.2
 def even_out(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The matrix with its singular values brought to within 0.6 and 1.3, by five Newton-Schulz steps.
 
-    Every step multiplies it by a polynomial of its own Gram matrix. These are small, so the polynomials are collected
-    and meet the matrix once, at two fifths of the cost.
+    Every step multiplies it by a polynomial of its own Gram matrix. The polynomials are collected and meet the matrix
+    once, which halves the cost for a 3 x 3 convolution. It takes float32: what rounding adds to the Gram matrix grows
+    twelvefold a step.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
-    gram, product = x @ x.T, torch.eye(len(x)).to(x)
-    for _ in range(5):
-        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        polynomial.diagonal().add_(3.4445)
-        product = polynomial @ product
-        gram = polynomial @ gram @ polynomial
+    gram = x @ x.T
+    product = last = _polynomial(gram)
+    for _ in range(4):
+        gram = last @ gram @ last
+        last = _polynomial(gram)
+        product = last @ product
     x = product @ x
     return x.T if tall else x
+
+
+def _polynomial(gram: Float[Tensor, "rows rows"]) -> Float[Tensor, "rows rows"]:
+    polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+    polynomial.diagonal().add_(3.4445)
+    return polynomial
 
 
 class Muon(torch.optim.Optimizer):

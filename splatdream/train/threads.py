@@ -46,5 +46,5 @@ def mean_gradients(team: Team, loss: Callable[[int, int], Tensor], module: nn.Mo
     losses, gradients = zip(*team.pool.map(work, range(team.size)), strict=True)
     for parameter, *parts in zip(parameters, *gradients, strict=True):
         present = [part for part in parts if part is not None]
-        parameter.grad = torch.stack(present).mean(0) if present else None
+        parameter.grad = torch.stack(present).sum(0) / team.size if present else None
     return sum(losses) / team.size

@@ -1,12 +1,11 @@
 """Muon: the singular values of its steps, which parameters it takes, and that it descends."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from torch import nn
 
 from splatdream.train.muon import LIKE_ADAM, Muon, Optimiser, even_out
+from splatdream.train.threads import team
 
 
 @pytest.mark.parametrize("shape", [(24, 60), (60, 24), (32, 32)])
@@ -54,14 +53,26 @@ def test_it_descends_and_takes_up_its_momentum_again() -> None:
 
 def test_threads_that_share_the_matrices_change_them_alike() -> None:
     modules = []
-    for pool in (None, ThreadPoolExecutor(3)):
-        torch.manual_seed(0)
-        module = nn.Sequential(*[nn.Linear(24 + 8 * k, 32 + 8 * k) for k in range(6)])
-        optimiser = Optimiser(module, 0.05)
-        for _ in range(3):
-            for each in module.parameters():
-                each.grad = torch.randn(each.shape)
-            optimiser.step(0.05, pool)
-        modules.append(module)
+    with team(torch.device("cpu"), 2) as together:
+        for pool in (None, together.pool):
+            torch.manual_seed(0)
+            module = nn.Sequential(*[nn.Linear(24 + 8 * k, 32 + 8 * k) for k in range(6)])
+            optimiser = Optimiser(module, 0.05)
+            for _ in range(3):
+                for each in module.parameters():
+                    each.grad = torch.randn(each.shape)
+                optimiser.step(0.05, pool)
+            modules.append(module)
     for alone, shared in zip(*(module.parameters() for module in modules), strict=True):
-        assert torch.equal(alone, shared)
+        torch.testing.assert_close(alone, shared)
+
+
+def test_collected_polynomials_do_what_five_steps_would() -> None:
+    generator = torch.Generator().manual_seed(0)
+    few = torch.randn(40, 3, generator=generator) @ torch.randn(3, 90, generator=generator)
+    for matrix in (torch.randn(40, 90, generator=generator), few, torch.zeros(40, 90)):
+        x = matrix.double() / (matrix.double().norm() + 1e-7)
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        torch.testing.assert_close(even_out(matrix), x.float(), atol=1e-3, rtol=0)

@@ -10,7 +10,7 @@ import torch
 from splatdream.corpus.captions import DEGRADATIONS, vocabulary
 from splatdream.schedule import Schedule
 from splatdream.train import denoiser
-from splatdream.train.autoencoder import CROP, random_crops
+from splatdream.train.autoencoder import CROP, AutoencoderRun, random_crops
 from splatdream.train.degrade import degrade
 from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons, draw_exercise
 from splatdream.train.follow import restore, state_of
@@ -135,3 +135,24 @@ def test_judges_taken_up_again_learn_as_if_they_had_never_stopped() -> None:
     assert [loss for _, loss in resumed.train(4, 0)] == losses[1:]
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("what", ["judges", "autoencoder"])
+def test_threads_learn_what_one_would(what, tmp_path) -> None:
+    before, gradients = torch.get_num_threads(), []
+    shards = make_shards(tmp_path, 1, 64, per_shard=8, processes=1)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            run = JudgeRun.new(1, 0) if what == "judges" else AutoencoderRun.new(1, 0)
+            next(run.train(8, 0) if isinstance(run, JudgeRun) else run.train(shards, 8, 0))
+            gradients.append([each.grad for each in run.model.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_judges_refuse_a_batch_that_does_not_divide() -> None:
+    with pytest.raises(ValueError, match="multiple of 4; got 6"):
+        next(JudgeRun.new(1, 0).train(6, 0))
