@@ -42,8 +42,6 @@ PROMPTS = (
 """Of the yardstick's; the first three have a front."""
 NEGATIVE = "blurry, oversaturated, ugly"
 """What rules hear that compare with a negative prompt, and no other rule."""
-TIMESTEPS = "linear"
-"""Of every row: 0.02 to an end that falls from 0.98 to 0.5, where the presets leave out more of the clean end."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "sdedit falling": {"distill": "sdedit:guidance_scale=5..2"},
     "sds perp-neg": {"distill": "sds", "view_words": "perp-neg"},
@@ -66,7 +64,7 @@ RATES = ("r_precision", "attributes", "janus", "diverged")
 
 def recipe_of(row: str, prompt: str, seed: int, quality: str, steps: int | None) -> Recipe:
     changes = VARIANTS.get(row, {"distill": row}) if row not in (*FLOORS, *CEILINGS) else {}
-    recipe = preset(quality, prompt, seed=seed, **{"timesteps": TIMESTEPS} | changes)
+    recipe = preset(quality, prompt, seed=seed, **changes)
     return recipe.replace(steps=steps) if steps else recipe
 
 
