@@ -47,6 +47,7 @@ BASE = Recipe(
     "PROMPT",
     distill="sds:guidance_scale=15",
     steps=120,
+    timesteps="linear",
     views=1,
     device="cpu",
     background=(0.6, 0.6),

@@ -40,7 +40,7 @@ class Recipe:
     densify: str = "fixed"
     view_words: str = "named"  # what the prompt says of each view: "none", "named" or a form of Perp-Neg
     guidance_rescale: float = 0.0  # how far guidance is held to the spread of the prompt's own answer
-    timesteps: str = "linear"  # the noise levels that are asked about: a law or a published ladder, with its range
+    timesteps: str = "linear:low=0.5..0.1,high=0.98..0.7"  # noise levels asked about: a law or a published ladder
     lr_means: tuple[float, float] = (0.02, 0.004)  # first and last step, exponential in between
     lr_colours: tuple[float, float] = (0.04, 0.04)
     lr_scales: tuple[float, float] = (0.02, 0.02)
