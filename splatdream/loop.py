@@ -7,7 +7,7 @@ continues as if it had never stopped.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import radians
+from math import log, radians
 from zlib import crc32
 
 import torch
@@ -175,6 +175,7 @@ def turn(
     optimiser = state.optimiser.with_learning_rates(**rates)
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
     splats, optimiser = optimiser.step(leaves)
+    splats = bounded(recipe, splats)
     for _ in range(recipe.inner_steps - 1 if gradient.targets is not None else 0):
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
@@ -183,6 +184,7 @@ def turn(
         sum(terms.values(), distillation_loss(gradient, None, light(render))).backward()
         check_finite(terms)
         splats, optimiser = optimiser.step(leaves)
+        splats = bounded(recipe, splats)
     check_finite({f"{name} after its step": value for name, value in splats.parameters().items()})
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
@@ -199,6 +201,13 @@ def turn(
         images=view.images,
         state=after,
     )
+
+
+def bounded(recipe: Recipe, splats: Splats) -> Splats:
+    """With no Gaussian wider than the recipe allows: a few that grow without end hide every view in fog."""
+    if not recipe.largest_scale:
+        return splats
+    return replace(splats, log_scales=splats.log_scales.clamp_max(log(recipe.largest_scale)))
 
 
 def asked(

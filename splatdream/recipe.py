@@ -47,6 +47,7 @@ class Recipe:
     lr_quats: tuple[float, float] = (0.01, 0.01)
     lr_opacities: tuple[float, float] = (0.1, 0.1)
     lr_until: float = 1.0  # the part of the run in which the rates fall
+    largest_scale: float = 0.3  # widest standard deviation that a Gaussian may grow to; 0: any
     elevation: tuple[float, float] = (-15.0, 75.0)  # degrees
     distance: tuple[float, float] = (3.2, 3.6)
     fov: tuple[float, float] = (38.0, 42.0)  # degrees, vertical
@@ -91,6 +92,8 @@ class Recipe:
         for name in ("coarse_until", "background_tint", "shading", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie within 0..1; got {getattr(self, name)}")
+        if self.largest_scale < 0.0:
+            raise ValueError(f"largest_scale is above 0, or 0 for any; got {self.largest_scale}")
         if not 0.0 < self.lr_until <= 1.0:
             raise ValueError(f"lr_until must lie above 0 and within 1; got {self.lr_until}")
         for name in ("clip_value", "clip_rms"):

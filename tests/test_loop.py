@@ -189,6 +189,27 @@ def test_views_that_a_prior_sees_together_stand_all_around_and_share_a_timestep(
         next(dream(RECIPE.replace(views=3), prior=prior, distiller=SDS(1.0)))
 
 
+class Night:
+    """A rule that wants every view black, whatever is before or behind it."""
+
+    def init(self, prior, generator) -> None:
+        return None
+
+    def __call__(self, view, prior, state, generator) -> tuple[Gradient, None]:
+        return Gradient(targets=torch.zeros_like(view.images)), None
+
+
+def test_no_gaussian_grows_into_fog_that_hides_the_background() -> None:
+    prior = oracle(build(Scene(Thing("ball"))), SIZE)
+
+    def widest(**changes) -> float:
+        recipe = RECIPE.replace(steps=40, count=20, lr_scales=(0.1, 0.1), **changes)
+        return float(last(dream(recipe, prior=prior, distiller=Night())).splats.scales.max())
+
+    assert widest(largest_scale=0.0) > 1.0
+    assert widest() == pytest.approx(0.3)
+
+
 def test_what_a_rule_asks_for_counts_as_the_mean_over_the_views() -> None:
     latents = torch.zeros(4, 3, 2, 2, requires_grad=True)
     images = torch.full((4, 2, 2, 3), 0.5, requires_grad=True)
