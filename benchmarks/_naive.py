@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from splatdream.contracts import Distiller, Prior, Renderer
-from splatdream.loop import State, asked, distillation_loss, learning_rates, look_around, regularisers
+from splatdream.loop import State, asked, bounded, distillation_loss, learning_rates, look_around, regularisers
 from splatdream.recipe import Recipe
 from splatdream.splats import Splats
 from splatdream.timesteps import Timesteps
@@ -45,5 +45,7 @@ def naive(
             loss = distillation_loss(gradient, latents, render.images)
             terms = regularisers(recipe, leaves, render, camera, look)
             (sum(terms.values(), loss) / recipe.views).backward()
+        before = leaves.detach().map(torch.clone)
         adam.step()
+        leaves.log_scales.data.copy_(bounded(recipe, leaves.detach(), before).log_scales)
         yield leaves

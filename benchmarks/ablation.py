@@ -48,7 +48,6 @@ BASE = Recipe(
     distill="sds:guidance_scale=15",
     steps=120,
     timesteps="linear",
-    largest_scale=0.0,
     views=1,
     device="cpu",
     background=(0.6, 0.6),

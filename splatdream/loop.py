@@ -175,7 +175,6 @@ def turn(
     optimiser = state.optimiser.with_learning_rates(**rates)
     grad_norm = leaves.means.grad.norm() if leaves.means.grad is not None else torch.tensor(0.0)
     splats, optimiser = optimiser.step(leaves)
-    splats = bounded(recipe, splats)
     for _ in range(recipe.inner_steps - 1 if gradient.targets is not None else 0):
         leaves = splats.requires_grad()
         look = partial(renderer, leaves, backgrounds=backgrounds)
@@ -184,8 +183,8 @@ def turn(
         sum(terms.values(), distillation_loss(gradient, None, light(render))).backward()
         check_finite(terms)
         splats, optimiser = optimiser.step(leaves)
-        splats = bounded(recipe, splats)
     check_finite({f"{name} after its step": value for name, value in splats.parameters().items()})
+    splats = bounded(recipe, splats, state.splats)
     splats, optimiser, densified = densifier.step(
         splats, optimiser, state.densifier, render, state.step, recipe.steps, state.generators["densifier"]
     )
@@ -203,11 +202,15 @@ def turn(
     )
 
 
-def bounded(recipe: Recipe, splats: Splats) -> Splats:
-    """With no Gaussian wider than the recipe allows: a few that grow without end hide every view in fog."""
+def bounded(recipe: Recipe, splats: Splats, before: Splats) -> Splats:
+    """With no Gaussian grown wider than the recipe allows; those that came wider grow no more.
+
+    A few that grow without end hide every view in fog.
+    """
     if not recipe.largest_scale:
         return splats
-    return replace(splats, log_scales=splats.log_scales.clamp_max(log(recipe.largest_scale)))
+    limits = before.log_scales.clamp_min(log(recipe.largest_scale))
+    return splats.replace(log_scales=torch.minimum(splats.log_scales, limits))
 
 
 def asked(

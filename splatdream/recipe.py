@@ -157,6 +157,8 @@ def keys() -> list[str]:
 
 def modern(table: dict[str, Any], source: str | Path) -> dict[str, Any]:
     """The table of an earlier version's recipe in today's keys and values."""
+    if set(keys()) - set(table) == {"largest_scale"}:
+        table = table | {"largest_scale": 0.0}  # a run's record names every key, and widths had no bound then
     if isinstance(table.get("view_words"), bool):
         table = table | {"view_words": "named" if table["view_words"] else "none"}
     table = table | {key: [table[key]] * 2 for key in FALLING[1:] if isinstance(table.get(key), int | float)}

@@ -1,7 +1,7 @@
 """The loop with exact priors: what it must do when the prior is perfect, and what must never change a run."""
 
 from dataclasses import replace
-from math import pi
+from math import log, pi
 
 import pytest
 import torch
@@ -199,15 +199,21 @@ class Night:
         return Gradient(targets=torch.zeros_like(view.images)), None
 
 
-def test_no_gaussian_grows_into_fog_that_hides_the_background() -> None:
+def widest_at_night(splats: Splats | None = None, **changes) -> float:
+    recipe = RECIPE.replace(steps=40, count=100, lr_scales=(0.1, 0.1), **changes)
     prior = oracle(build(Scene(Thing("ball"))), SIZE)
+    return float(last(dream(recipe, prior=prior, distiller=Night(), splats=splats)).splats.scales.max())
 
-    def widest(**changes) -> float:
-        recipe = RECIPE.replace(steps=40, count=20, lr_scales=(0.1, 0.1), **changes)
-        return float(last(dream(recipe, prior=prior, distiller=Night())).splats.scales.max())
 
-    assert widest(largest_scale=0.0) > 1.0
-    assert widest() == pytest.approx(0.3)
+def test_no_gaussian_grows_into_fog_that_hides_the_background() -> None:
+    assert widest_at_night(largest_scale=0.0) > 1.0
+    assert widest_at_night() == pytest.approx(0.3)
+
+
+def test_a_gaussian_that_comes_wider_than_the_bound_keeps_its_width() -> None:
+    (step,) = dream(RECIPE.replace(steps=1), prior=oracle(build(Scene(Thing("ball"))), SIZE), distiller=Night())
+    wide = step.state.splats.replace(log_scales=torch.full_like(step.state.splats.log_scales, log(0.6)))
+    assert widest_at_night(wide) == pytest.approx(0.6)
 
 
 def test_what_a_rule_asks_for_counts_as_the_mean_over_the_views() -> None:

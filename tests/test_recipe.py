@@ -118,6 +118,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"lr_means": (0.0, 0.1)}, "one end alone cannot be 0"),
     ({"lr_scales": (0.1, 0.0)}, "lr_scales falls by equal factors, so one end alone cannot be 0"),
     ({"lr_until": 0.0}, "lr_until must lie above 0 and within 1"),
+    ({"largest_scale": -0.3}, "largest_scale is above 0, or 0 for any"),
     ({"count": 1}, "count must be at least 2"),
     ({"size": -8}, "size must be at least 0"),
     ({"coarse_until": 1.5}, r"coarse_until must lie within 0\.\.1"),
@@ -163,6 +164,9 @@ def test_a_recipe_of_an_earlier_version_is_read_in_todays_keys(tmp_path) -> None
         assert Recipe.from_toml(path) == Recipe("a mug", view_words=new)
     path.write_text('prompt = "a mug"\nlr_colours = 0.5\nlr_quats = 1\n')
     assert Recipe.from_toml(path) == Recipe("a mug", lr_colours=(0.5, 0.5), lr_quats=(1.0, 1.0))
+    recorded = Recipe("a mug", largest_scale=0.0)
+    path.write_text(recorded.to_toml().replace("largest_scale = 0.0\n", ""))
+    assert Recipe.from_toml(path) == recorded
     with pytest.raises(ValueError, match=r"t_max is an option .* write --set timesteps=linear:high=0\.9\.\.0\.4$"):
         Recipe("a mug").set(["t_max = 0.9..0.4"])
 

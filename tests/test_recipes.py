@@ -43,19 +43,19 @@ PINNED = {
         "steps": 500, "views": 1, "count": 5000, "lr_means": (0.01, 0.0002), "lr_colours": (0.01, 0.01),
         "lr_scales": (0.005, 0.005), "lr_quats": (0.005, 0.005), "lr_opacities": (0.05, 0.05),
         "elevation": (-30, 30), "distance": (2.5, 2.5), "fov": (49.1, 49.1),
-        "guidance_scale": 100, "weighting": "sds", "grow_gradient": 0.01, "prune_opacity": 0.01,
+        "guidance_scale": 100, "weighting": "sds", "grow_gradient": 0.01, "prune_opacity": 0.01, "prune_scale": 0.4,
     },
     "gaussiandreamer": {
         "steps": 1200, "views": 4, "clip_value": (1.5, 2.0), "lr_colours": (0.0125, 0.0125),
         "lr_scales": (0.005, 0.005), "lr_quats": (0.001, 0.001), "lr_opacities": (0.01, 0.01),
         "elevation": (-10, 60), "distance": (1.5, 4.0), "fov": (40, 70), "background": (0, 0),
-        "guidance_scale": 101, "weighting": "sds", "grow_gradient": 0.0002, "prune_opacity": 0.05,
+        "guidance_scale": 101, "weighting": "sds", "grow_gradient": 0.0002, "prune_opacity": 0.05, "prune_scale": 0.4,
     },
     "luciddreamer": {
         "steps": 5000, "views": 4, "count": 100_000, "lr_colours": (0.005, 0.003), "lr_scales": (0.005, 0.001),
         "lr_quats": (0.001, 0.0002), "lr_opacities": (0.05, 0.05), "elevation": (-15, 45), "distance": (5.2, 5.5),
         "background": (1, 1), "guidance_scale": 7.5, "weighting": "sigma/alpha", "grow_gradient": 0.00075,
-        "prune_opacity": 0.005, "reset_every": 300,
+        "prune_opacity": 0.005, "prune_scale": 0.35, "reset_every": 300,
     },
     "gsgen": {
         "steps": 15_000, "views": 4, "count": 4096, "lr_means": (0.005, 0.00003), "lr_colours": (0.01, 0.01),

@@ -37,6 +37,7 @@ FROZEN = {
     "lr_opacities": STILL,
     "lr_until": 1.0,
     "weight_position": 0.0,
+    "largest_scale": 0.0,
     "densify": "fixed",
     "coarse_until": 0.0,
 }
