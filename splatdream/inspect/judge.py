@@ -2,7 +2,7 @@
 
 As in CLIP, a tower for pictures and one for captions meet in one space; here its axes have names, the values of the
 corpus's attributes. The picture's tower says how probable each value looks, the caption's tower which ones are meant.
-Trained on the corpus, never used in optimisation. Pictures are looked at in 64 x 64 pixels.
+Trained on the corpus, never used in optimisation. Pictures are looked at in 96 x 96 pixels.
 """
 
 import json
@@ -12,39 +12,55 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, silu
 
 from splatdream.corpus.attributes import ATTRIBUTES
 
 SIDES = ("front", "side", "back")
-LOOK = 64
+LOOK = 96
 WINDOW = 40
 SIZES = [len(values) for values in ATTRIBUTES.values()]
 DOUBT = 0.001
 """The least probability of a value, so that one look that is sure and wrong does not outweigh all the others."""
 
 
-def _stage(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inside, outside, 3, stride=2, padding=1),
-        nn.GroupNorm(8, outside),
-        nn.SiLU(),
-        nn.Conv2d(outside, outside, 3, padding=1),
-        nn.GroupNorm(8, outside),
-        nn.SiLU(),
-    )
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016); `stride` 2 halves height and width."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(inside, outside, 3, stride, padding=1),
+            nn.GroupNorm(8, outside),
+            nn.SiLU(),
+            nn.Conv2d(outside, outside, 3, padding=1),
+            nn.GroupNorm(8, outside),
+        )
+        same = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(stride), same)
+
+    def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D H W"]:
+        return silu(self.convolutions(features) + self.shortcut(features))
 
 
 class Eye(nn.Module):
-    """Pictures (B H W 3) in [0, 1] to one vector each; it reads 4 x 4 cells, so where things are is kept."""
+    """Pictures (B H W 3) in [0, 1] to one vector each; it reads 6 x 6 cells, so where things are is kept."""
 
     def __init__(self, width: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        widths = [width, 2 * width, 4 * width, 4 * width]
-        pairs = zip([3, *widths[:-1]], widths, strict=True)
-        self.stages = nn.Sequential(*[_stage(*pair) for pair in pairs])
+        self.stages = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, padding=1),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            Residual(width, 2 * width, 2),
+            Residual(2 * width, 2 * width, 1),
+            Residual(2 * width, 4 * width, 2),
+            Residual(4 * width, 4 * width, 1),
+            Residual(4 * width, 4 * width, 2),
+        )
+        cells = (LOOK // 16) ** 2
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(16 * widths[-1], hidden), nn.SiLU(), nn.Linear(hidden, outputs)
+            nn.Flatten(), nn.Linear(cells * 4 * width, hidden), nn.SiLU(), nn.Linear(hidden, outputs)
         )
 
     def forward(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B outputs"]:

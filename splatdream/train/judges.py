@@ -67,7 +67,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     noisy = images + 0.04 * torch.rand(len(images), 1, 1, 1, generator=generator) * torch.randn(
         images.shape, generator=generator
     )
-    blurred = avg_pool2d(noisy.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False)
+    blurred = avg_pool2d(noisy.permute(0, 3, 1, 2), 5, 1, 2, count_include_pad=False)
     share = 0.7 * torch.rand(len(images), 1, 1, 1, generator=generator)
     return (noisy.lerp(blurred.permute(0, 2, 3, 1), share)).clamp(0, 1)
 
