@@ -45,7 +45,7 @@ def naive(
             loss = distillation_loss(gradient, latents, render.images)
             terms = regularisers(recipe, leaves, render, camera, look)
             (sum(terms.values(), loss) / recipe.views).backward()
-        before = leaves.detach().map(torch.clone)
+        before = leaves.replace(log_scales=leaves.log_scales.detach().clone())
         adam.step()
         leaves.log_scales.data.copy_(bounded(recipe, leaves.detach(), before).log_scales)
         yield leaves
