@@ -1,9 +1,9 @@
 """Training of the built-in UNet together with its text encoder, on latents of the corpus.
 
 v-prediction under the squared-cosine noise schedule (Nichol & Dhariwal 2021; small latents need less noise than the
-linear one), the noisy half drawn more often, weights averaged exponentially. Min-SNR weights (Hang et al. 2023) were
-tried first: they all but silence the noisy end, where the words decide, and after 700 steps the words still changed
-nothing.
+linear one), the noisy half drawn more often, what cannot be told counted less, weights averaged exponentially. Min-SNR
+weights (Hang et al. 2023) were tried first: they all but silence the noisy end, where the words decide, and after 700
+steps the words still changed nothing.
 """
 
 import copy
@@ -31,6 +31,7 @@ from splatdream.train.pictures import load_shard
 from splatdream.train.rate import falling_rate
 from splatdream.train.text import SPECIAL, WIDTH, new_text_encoder, tokens
 from splatdream.train.threads import mean_gradients, team
+from splatdream.train.weights import OPEN, weights_of
 
 UNKNOWN_CAMERA_SHARE = 0.1
 
@@ -111,12 +112,13 @@ class Denoiser(nn.Module):
 class Lessons:
     """What the denoiser learns from: latents of S pictures, the token ids of their captions, their cameras.
 
-    Each VIEWS pictures in turn show one object.
+    Each VIEWS pictures in turn show one object. `weights` say what each latent counts.
     """
 
     latents: Float[Tensor, "S C h w"]
     ids: Int[Tensor, "S window"]
     cameras: Float[Tensor, "S 16"]
+    weights: Float[Tensor, "S 1 h w"]
 
     def scaled(self, deviation: float) -> "Lessons":
         """With latents divided by their `deviation`."""
@@ -132,22 +134,25 @@ class Exercise:
     timesteps: Int[Tensor, " B"]
     ids: Int[Tensor, "B window"]
     cameras: Float[Tensor, "B 16"]
+    weights: Float[Tensor, "B 1 h w"]
     views: int = 1
 
     def part(self, k: int, count: int) -> "Exercise":
         """The k-th of `count` parts, which leave groups of views whole."""
         rows = torch.arange(len(self.x_t)).reshape(-1, self.views)[k::count].flatten()
-        tensors = (self.x_t, self.v, self.timesteps, self.ids, self.cameras)
-        return Exercise(*(tensor[rows] for tensor in tensors), views=self.views)
+        return Exercise(*(tensor[rows] for tensor in self._tensors()), views=self.views)
 
     def loss(self, model: Denoiser) -> Float[Tensor, ""]:
-        """The mean squared error of v."""
+        """The mean of the weighted squared errors of v."""
         x_t = self.x_t.contiguous(memory_format=torch.channels_last)
-        return (model(x_t, self.timesteps, self.ids, self.cameras, self.views) - self.v).square().mean()
+        errors = model(x_t, self.timesteps, self.ids, self.cameras, self.views) - self.v
+        return (self.weights * errors.square()).mean()
 
     def to(self, device: torch.device) -> "Exercise":
-        tensors = (self.x_t, self.v, self.timesteps, self.ids, self.cameras)
-        return Exercise(*(tensor.to(device) for tensor in tensors), views=self.views)
+        return Exercise(*(tensor.to(device) for tensor in self._tensors()), views=self.views)
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.x_t, self.v, self.timesteps, self.ids, self.cameras, self.weights
 
 
 def draw_exercise(
@@ -174,6 +179,7 @@ def draw_exercise(
         timesteps=timesteps,
         ids=lessons.ids[rows],
         cameras=told * lessons.cameras[rows],
+        weights=torch.where(told[:, :, None, None], lessons.weights[rows], OPEN),
         views=views,
     )
 
@@ -244,12 +250,12 @@ def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, de
     fingerprint in their name, so that another one's are never taken for them.
     """
     mark = fingerprint(vae)
-    latents, ids, cameras = [], [], []
+    latents, ids, cameras, weights = [], [], [], []
     for path in paths:
         stored = path.with_suffix(f".{mark}.npy")
         pictures = load_shard(path)
+        images = torch.from_numpy(pictures.images)
         if not stored.exists():
-            images = torch.from_numpy(pictures.images)
             coded = [_encode(vae, chunk.to(device)).half().cpu() for chunk in images.split(100)]
             with atomic_write(stored) as file:
                 np.save(file, torch.cat(coded).numpy())
@@ -258,7 +264,8 @@ def encode_shards(paths: list[Path], vae, tokenizer: PreTrainedTokenizerFast, de
         latents.append(torch.from_numpy(np.load(stored))[known])
         ids.append(words[known])
         cameras.append(torch.from_numpy(pictures.cameras)[known])
-    return Lessons(torch.cat(latents), torch.cat(ids), torch.cat(cameras))
+        weights.append(weights_of(images, pictures.captions, latents[-1].shape[2:])[known])
+    return Lessons(torch.cat(latents), torch.cat(ids), torch.cat(cameras), torch.cat(weights))
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -12,12 +12,13 @@ from splatdream.schedule import Schedule
 from splatdream.train import denoiser
 from splatdream.train.autoencoder import CROP, AutoencoderRun, random_crops
 from splatdream.train.degrade import degrade
-from splatdream.train.denoiser import Denoiser, DenoiserRun, Lessons, draw_exercise
+from splatdream.train.denoiser import Denoiser, DenoiserRun, Exercise, Lessons, draw_exercise
 from splatdream.train.follow import restore, state_of
 from splatdream.train.judges import JudgeRun
 from splatdream.train.pictures import load_shard, make_pictures, make_shards
 from splatdream.train.text import WINDOW, new_tokenizer, tokens
 from splatdream.train.threads import Team, mean_gradients, team
+from splatdream.train.weights import OPEN, SAME, SPOILED, weights_of
 
 
 def test_the_same_seed_draws_the_same_pictures() -> None:
@@ -72,7 +73,7 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
     monkeypatch.setattr(denoiser, "new_text_encoder", lambda tokenizer: tiny.tiny_text_encoder(len(tokenizer)))
     tokenizer = new_tokenizer(tiny.WORDS)
     latents = torch.randn(8, tiny.LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(0))
-    lessons = Lessons(latents, tokens(tokenizer, ["a red mug"] * 8), torch.randn(8, 16))
+    lessons = Lessons(latents, tokens(tokenizer, ["a red mug"] * 8), torch.randn(8, 16), torch.ones(8, 1, 4, 4))
     whole = DenoiserRun.new(tokenizer, 4, 0)
     losses = [loss for _, loss in whole.train(lessons, 8, 0)]
     half = DenoiserRun.new(tokenizer, 4, 0)
@@ -89,7 +90,10 @@ def test_a_run_taken_up_again_trains_as_if_it_had_never_stopped(monkeypatch) -> 
 
 def test_a_group_of_views_shows_one_object_at_one_timestep() -> None:
     lessons = Lessons(
-        torch.arange(16.0).reshape(16, 1, 1, 1), torch.arange(16)[:, None], torch.arange(16.0)[:, None] * torch.ones(16)
+        torch.arange(16.0).reshape(16, 1, 1, 1),
+        torch.arange(16)[:, None],
+        torch.arange(16.0)[:, None] * torch.ones(16),
+        torch.ones(16, 1, 1, 1),
     )
     schedule = Schedule.from_alphas_cumprod(denoiser.new_scheduler().alphas_cumprod)
     exercise = draw_exercise(lessons, schedule, 12, torch.Generator().manual_seed(0), views=4)
@@ -100,6 +104,61 @@ def test_a_group_of_views_shows_one_object_at_one_timestep() -> None:
     parts = [exercise.part(k, 2) for k in range(2)]
     assert [len(part.x_t) for part in parts] == [8, 4]
     assert torch.equal(torch.cat([part.ids for part in parts]), exercise.ids.reshape(3, 4)[[0, 2, 1]].reshape(-1, 1))
+
+
+def test_what_cannot_be_told_counts_less() -> None:
+    images = torch.full((5, 64, 64, 3), 200, dtype=torch.uint8)
+    images[:, 24:40, 24:40] = 50
+    images[:, 0, 1] += SAME  # as far from the corner as a background may be
+    weights = weights_of(images, ["a red mug, front view", "a dark mug", "a red mug, noisy", "", "noisy"], (8, 8))
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:6, 2:6] = True  # the object's cells and their neighbours
+    assert weights.shape == (5, 1, 8, 8)
+    for clean in weights[:2]:
+        assert torch.equal(clean[0], torch.where(inside, 1.0, OPEN))
+    for unclear, flat in zip(weights[2:], (SPOILED, OPEN, OPEN), strict=True):
+        assert torch.equal(unclear, torch.full((1, 8, 8), flat))
+
+
+def test_a_background_of_the_corpus_is_told_from_its_object() -> None:
+    pictures = make_pictures(40, 128, 4)
+    weights = weights_of(torch.from_numpy(pictures.images), pictures.captions, (16, 16))
+    clean = weights[(weights != weights[:, :, :1, :1]).flatten(1).any(1)]
+    assert len(clean) > 20
+    assert 0.25 < float((clean == 1.0).float().mean()) < 0.75
+    assert float((clean[:, :, 7:9, 7:9] == 1.0).float().mean()) > 0.9  # objects stand in the middle
+
+
+def test_pictures_without_their_camera_count_alike_everywhere() -> None:
+    count = 400
+    lessons = Lessons(
+        torch.zeros(count, 1, 2, 2),
+        torch.zeros(count, 1, dtype=torch.long),
+        torch.ones(count, 16),
+        torch.tensor([[1.0, OPEN], [OPEN, 1.0]]).expand(count, 1, 2, 2),
+    )
+    schedule = Schedule.from_alphas_cumprod(denoiser.new_scheduler().alphas_cumprod)
+    exercise = draw_exercise(lessons, schedule, count, torch.Generator().manual_seed(0))
+    told = exercise.cameras[:, 0] > 0
+    assert 0 < int((~told).sum()) < count // 2
+    assert bool((exercise.weights[~told] == OPEN).all())
+    assert torch.equal(exercise.weights[told], lessons.weights[told])
+
+
+def test_the_loss_weighs_each_latent(monkeypatch) -> None:
+    monkeypatch.setattr(denoiser, "new_unet", tiny.tiny_unet)
+    monkeypatch.setattr(denoiser, "new_text_encoder", lambda tokenizer: tiny.tiny_text_encoder(len(tokenizer)))
+    tokenizer = new_tokenizer(tiny.WORDS)
+    model = Denoiser(tokenizer)
+    x_t = torch.randn(2, tiny.LATENT_CHANNELS, 4, 4, generator=torch.Generator().manual_seed(0))
+    timesteps, ids, cameras = torch.tensor([100, 900]), tokens(tokenizer, ["a red mug"] * 2), torch.randn(2, 16)
+    weights = torch.ones(2, 1, 4, 4)
+    weights[0, 0, 1, 2], weights[1, 0, 3, 3] = 0.25, 0.0
+    v = model(x_t, timesteps, ids, cameras).detach()
+    v[0, :, 1, 2] += 2.0
+    v[1, :, 3, 3] += 2.0
+    loss = Exercise(x_t, v, timesteps, ids, cameras, weights).loss(model)
+    assert float(loss.detach()) == pytest.approx(0.25 * 2.0**2 / (2 * 4 * 4), rel=1e-3)
 
 
 def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
