@@ -42,8 +42,8 @@ PROMPTS = (
 """Of the yardstick's; the first three have a front."""
 NEGATIVE = "blurry, oversaturated, ugly"
 """What rules hear that compare with a negative prompt, and no other rule."""
-HELD: dict[str, Any] = {"timesteps": "linear", "largest_scale": 0.0}
-"""Of every row, as when the table was made: the presets leave out more of the clean end, and bound the widths."""
+HELD: dict[str, Any] = {"timesteps": "linear", "largest_scale": 0.0, "weight_position": 1.0}
+"""Of every row, as when the table was made: presets leave out more of the clean end, and bound widths and places."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "sdedit falling": {"distill": "sdedit:guidance_scale=5..2"},
     "sds perp-neg": {"distill": "sds", "view_words": "perp-neg"},

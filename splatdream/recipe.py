@@ -57,7 +57,7 @@ class Recipe:
     weight_opacity: float = 0.0  # regulariser: opacities towards 0 or 1
     weight_scale: float = 0.0  # regulariser: mean scale
     weight_anisotropy: float = 0.0  # regulariser: needles
-    weight_position: float = 1.0  # regulariser: inside the unit ball
+    weight_position: float = 100.0  # regulariser: inside the unit ball
     weight_smooth: float = 0.0  # regulariser: total variation of depth
     weight_variance: float = 0.0  # regulariser: variance of depth along each ray, by a second render
     weight_normals: float = 0.0  # regulariser: variation of the normals of that depth

@@ -199,15 +199,27 @@ class Night:
         return Gradient(targets=torch.zeros_like(view.images)), None
 
 
-def widest_at_night(splats: Splats | None = None, **changes) -> float:
+def grown_at_night(splats: Splats | None = None, **changes) -> Splats:
     recipe = RECIPE.replace(steps=40, count=100, lr_scales=(0.1, 0.1), **changes)
     prior = oracle(build(Scene(Thing("ball"))), SIZE)
-    return float(last(dream(recipe, prior=prior, distiller=Night(), splats=splats)).splats.scales.max())
+    return last(dream(recipe, prior=prior, distiller=Night(), splats=splats)).splats
+
+
+def widest_at_night(splats: Splats | None = None, **changes) -> float:
+    return float(grown_at_night(splats, **changes).scales.max())
 
 
 def test_no_gaussian_grows_into_fog_that_hides_the_background() -> None:
     assert widest_at_night(largest_scale=0.0) > 1.0
     assert widest_at_night() == pytest.approx(0.3)
+
+
+def test_no_gaussian_settles_as_haze_outside_of_the_ball() -> None:
+    def farthest(**changes) -> float:
+        return float(grown_at_night(**changes).means.norm(dim=-1).max())
+
+    assert farthest(weight_position=1.0) > 1.1
+    assert farthest() < 1.03
 
 
 def test_a_gaussian_that_comes_wider_than_the_bound_keeps_its_width() -> None:
