@@ -34,7 +34,7 @@ class Recipe:
     device: str = "auto"
     clip_value: tuple[float, float] = (0.0, 0.0)  # largest number in a rule's gradient, first and last step; 0: none
     clip_rms: tuple[float, float] = (0.0, 0.0)  # largest root mean square of a view's gradient, likewise
-    distill: str = "sdedit:guidance_scale=5..2"
+    distill: str = "sdedit:guidance_scale=5..1.5"
     init: str = "sphere"
     count: int = 3000  # Gaussians to begin with; a splat brings its own number
     densify: str = "fixed"
