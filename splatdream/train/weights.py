@@ -24,8 +24,8 @@ def weights_of(
 ) -> Float[Tensor, "S 1 h w"]:
     """1 where a latent sees the object or has a neighbour that does, less elsewhere; `shape` is the latents' (h, w)."""
     seen = torch.cat([_object_cells(chunk, shape) for chunk in images.split(100)])
-    flat = torch.tensor([_flat_weight(caption) for caption in captions])[:, None, None, None]
-    return torch.where(flat.isnan(), torch.where(seen, 1.0, OPEN), flat)
+    objects, backgrounds = torch.tensor([_counts(caption) for caption in captions])[:, :, None, None, None].unbind(1)
+    return torch.where(seen, objects, backgrounds)
 
 
 def _object_cells(images: UInt8[Tensor, "S H W 3"], shape: tuple[int, int]) -> Tensor:
@@ -33,8 +33,8 @@ def _object_cells(images: UInt8[Tensor, "S H W 3"], shape: tuple[int, int]) -> T
     return max_pool2d(adaptive_max_pool2d(differs.float()[:, None], shape), 3, stride=1, padding=1) > 0
 
 
-def _flat_weight(caption: str) -> float:
-    """Of a picture that counts alike everywhere; NaN where its object counts more than its background."""
+def _counts(caption: str) -> tuple[float, float]:
+    """Of the object and of the background of a picture with this caption."""
     if not caption or caption in DEGRADATIONS:
-        return OPEN
-    return SPOILED if caption.endswith(DEGRADATIONS) else float("nan")
+        return OPEN, OPEN
+    return (SPOILED, SPOILED) if caption.endswith(DEGRADATIONS) else (1.0, OPEN)
