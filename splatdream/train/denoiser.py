@@ -158,7 +158,7 @@ class Exercise:
 def draw_exercise(
     lessons: Lessons, schedule: Schedule, batch: int, generator: torch.Generator, views: int = 1
 ) -> Exercise:
-    """A random batch at stratified random timesteps, with density proportional to t squared.
+    """A random batch at stratified random timesteps, with density proportional to t cubed.
 
     `views` rows in turn, of one object, share a timestep. A tenth of the cameras, whole groups of them, is withheld
     (zeros), so that the prior also serves who has none.
@@ -168,8 +168,8 @@ def draw_exercise(
     rows = (first[:, None] + torch.arange(views)).flatten()
     latents = lessons.latents[rows]
     strata = (torch.arange(groups) + torch.rand(groups, generator=generator)) / groups
-    # The noisy half is drawn seven times as often as the clean one: there words and camera decide.
-    timesteps = (strata ** (1 / 3) * len(schedule)).long().clamp_max(len(schedule) - 1).repeat_interleave(views)
+    # The noisy half is drawn fifteen times as often as the clean one: there words and camera decide.
+    timesteps = (strata ** (1 / 4) * len(schedule)).long().clamp_max(len(schedule) - 1).repeat_interleave(views)
     noise = torch.randn(latents.shape, generator=generator)
     told = (torch.rand(groups, 1, generator=generator) >= UNKNOWN_CAMERA_SHARE).repeat_interleave(views, 0)
     alpha, sigma = schedule.at(timesteps, latents)
