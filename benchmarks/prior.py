@@ -2,10 +2,11 @@
 
     python benchmarks/prior.py --count 64
 
-Each scene gives a true picture and a sample (50 DDIM steps) of its caption from each of four sides; the first alone,
-and all four together, are judged against 64 wrong captions, half of which differ by one word or a swap of colours. The
-judges are judged first: on the truth, on true views from behind, and on a planted two-faced object. The autoencoder's
-error on true pictures is the ceiling.
+Each random scene gives a true picture and a sample (50 DDIM steps) of its caption from each of four sides; the first
+alone, and all four together, are judged against 64 wrong captions, half of which differ by one word or a swap of
+colours. Few pictures do not tell all that a caption says, so truth itself is not always named; the yardstick's prompts
+are therefore judged as its splats are, by twelve views together. The judges are judged first: on the truth, on true
+views from behind, and on a planted two-faced object. The autoencoder's error on true pictures is the ceiling.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from splatdream.corpus.scenes import Scene, Thing, build
 from splatdream.corpus.truth import render_truth
 from splatdream.guidance import guided
 from splatdream.inspect.judge import Judge
-from splatdream.inspect.yardstick import janus_rate, judging_cameras, r_precision
+from splatdream.inspect.yardstick import janus_rate, judging_cameras, r_precision, read_scenes
 from splatdream.priors import builtin_folder
 from splatdream.priors.diffusion import DiffusionPrior
 from splatdream.priors.words import unknown_words
@@ -108,24 +109,26 @@ def main() -> None:
 
     lines, figures, strips = [], {}, []
     for name, held_out in (("trained", False), ("held out", True)):
-        chosen = scenes(options.count, held_out, seed=11 + held_out)
-        texts, front = [caption(scene) for scene in chosen], front_cameras(len(chosen), seed=5)
-        around_it = [front.turned(k * pi / 2) for k in range(SIDES)]
-        true = torch.stack([truths(chosen, cameras, seed=5 + k) for k, cameras in enumerate(around_it)], 1)
-        drawn = torch.stack(
-            [
+        listed = read_scenes(builtin_folder().parent / "prompts.toml", name.replace(" ", "_"))
+        front = front_cameras(options.count, seed=5)
+        sides = [front.turned(k * pi / 2) for k in range(SIDES)]
+        full_turn = [judging_cameras()[[k] * len(listed)] for k in range(len(judging_cameras()))]
+        for chosen, views, asked in (
+            (scenes(options.count, held_out, seed=11 + held_out), sides, {1: "one picture", SIDES: f"{SIDES} sides"}),
+            (listed, full_turn, {len(full_turn): f"the yardstick's prompts, {len(full_turn)} views"}),
+        ):
+            texts = [caption(scene) for scene in chosen]
+            true = [truths(chosen, cameras, seed=5 + k) for k, cameras in enumerate(views)]
+            drawn = [
                 sample(prior, texts, cameras, options.guidance, options.steps, seed=3 + 10 * k)
-                for k, cameras in enumerate(around_it)
-            ],
-            1,
-        )
-        for kind, pictures in (("truth", true), ("samples", drawn)):
-            for sides, words in ((1, "one picture"), (SIDES, f"{SIDES} sides")):
-                hits = [r_precision(judge, pictures[k, :sides], scene) for k, scene in enumerate(chosen)]
-                figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
-                lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
-        true, drawn = true[:, 0], drawn[:, 0]
-        strips.append(torch.cat([torch.cat(list(drawn[:12]), 1), torch.cat(list(true[:12]), 1)]))
+                for k, cameras in enumerate(views)
+            ]
+            for kind, pictures in (("truth", torch.stack(true, 1)), ("samples", torch.stack(drawn, 1))):
+                for count, words in asked.items():
+                    hits = [r_precision(judge, pictures[k, :count], scene) for k, scene in enumerate(chosen)]
+                    figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
+                    lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
+            strips.append(torch.cat([torch.cat(list(drawn[0][:12]), 1), torch.cat(list(true[0][:12]), 1)]))
 
     cameras = judging_cameras()
     fronted = ("snowman", "duck", "robot", "house", "car", "cat", "penguin")
