@@ -11,6 +11,7 @@ views from behind, and on a planted two-faced object. The autoencoder's error on
 
 import argparse
 from functools import reduce
+from itertools import product
 from math import pi, radians
 from operator import add
 from pathlib import Path
@@ -85,6 +86,16 @@ def truths(chosen: list[Scene], cameras: Cameras, seed: int) -> Tensor:
     return torch.cat(pictures)
 
 
+def true_and_drawn(
+    prior: DiffusionPrior, chosen: list[Scene], views: list[Cameras], guidance_scale: float, steps: int
+) -> dict[str, Tensor]:
+    """True pictures and samples of the scenes, S V H W 3 each; each of the V `views` holds one camera a scene."""
+    texts = [caption(scene) for scene in chosen]
+    true = [truths(chosen, cameras, seed=5 + k) for k, cameras in enumerate(views)]
+    drawn = [sample(prior, texts, cameras, guidance_scale, steps, seed=3 + 10 * k) for k, cameras in enumerate(views)]
+    return {"truth": torch.stack(true, 1), "samples": torch.stack(drawn, 1)}
+
+
 def two_faced(cameras: Cameras, judge: Judge, kind: str) -> float:
     """The Janus rate of an object that shows its front to every camera."""
     front = Cameras(
@@ -108,36 +119,30 @@ def main() -> None:
     judge, prior = Judge.load(options.judge), DiffusionPrior.load(options.prior)
 
     lines, figures, strips = [], {}, []
+    columns, twelve, front = min(options.count, 12), judging_cameras(), front_cameras(options.count, seed=5)
     for name, held_out in (("trained", False), ("held out", True)):
-        listed = read_scenes(builtin_folder().parent / "prompts.toml", name.replace(" ", "_"))
-        front = front_cameras(options.count, seed=5)
+        random = scenes(options.count, held_out, seed=11 + held_out)
         sides = [front.turned(k * pi / 2) for k in range(SIDES)]
-        full_turn = [judging_cameras()[[k] * len(listed)] for k in range(len(judging_cameras()))]
+        listed = read_scenes(builtin_folder().parent / "prompts.toml", name.replace(" ", "_"))
+        full_turn = [twelve[[k] * len(listed)] for k in range(len(twelve))]
         for chosen, views, asked in (
-            (scenes(options.count, held_out, seed=11 + held_out), sides, {1: "one picture", SIDES: f"{SIDES} sides"}),
-            (listed, full_turn, {len(full_turn): f"the yardstick's prompts, {len(full_turn)} views"}),
+            (random, sides, {1: "one picture", SIDES: f"{SIDES} sides"}),
+            (listed, full_turn, {len(twelve): f"the yardstick's prompts, {len(twelve)} views"}),
         ):
-            texts = [caption(scene) for scene in chosen]
-            true = [truths(chosen, cameras, seed=5 + k) for k, cameras in enumerate(views)]
-            drawn = [
-                sample(prior, texts, cameras, options.guidance, options.steps, seed=3 + 10 * k)
-                for k, cameras in enumerate(views)
-            ]
-            for kind, pictures in (("truth", torch.stack(true, 1)), ("samples", torch.stack(drawn, 1))):
-                for count, words in asked.items():
-                    hits = [r_precision(judge, pictures[k, :count], scene) for k, scene in enumerate(chosen)]
-                    figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
-                    lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
-            strips.append(torch.cat([torch.cat(list(drawn[0][:12]), 1), torch.cat(list(true[0][:12]), 1)]))
+            shown = true_and_drawn(prior, chosen, views, options.guidance, options.steps)
+            for (kind, pictures), (count, words) in product(shown.items(), asked.items()):
+                hits = [r_precision(judge, pictures[k, :count], scene) for k, scene in enumerate(chosen)]
+                figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
+                lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
+            strips += [torch.cat(list(shown[kind][:columns, 0]), 1) for kind in ("samples", "truth")]
 
-    cameras = judging_cameras()
     fronted = ("snowman", "duck", "robot", "house", "car", "cat", "penguin")
     truth_rates = [
-        janus_rate(judge, render_truth(build(Scene(Thing(kind))), cameras).over(torch.full((3,), 0.7)), cameras)
+        janus_rate(judge, render_truth(build(Scene(Thing(kind))), twelve).over(torch.full((3,), 0.7)), twelve)
         for kind in fronted
     ]
     figures["janus truth"] = float(np.mean(truth_rates))
-    figures["janus two-faced"] = float(np.mean([two_faced(cameras, judge, kind) for kind in fronted]))
+    figures["janus two-faced"] = float(np.mean([two_faced(twelve, judge, kind) for kind in fronted]))
     lines.append(f"Janus rate of truth {figures['janus truth']:.3f}, two-faced {figures['janus two-faced']:.3f}")
 
     generator = torch.Generator().manual_seed(9)
