@@ -47,7 +47,7 @@ class Recipe:
     lr_quats: tuple[float, float] = (0.01, 0.01)
     lr_opacities: tuple[float, float] = (0.1, 0.1)
     lr_until: float = 1.0  # the part of the run in which the rates fall
-    largest_scale: float = 0.3  # widest standard deviation that a Gaussian may grow to; 0: any
+    largest_scale: float = 0.15  # widest standard deviation that a Gaussian may grow to; 0: any
     elevation: tuple[float, float] = (-15.0, 75.0)  # degrees
     distance: tuple[float, float] = (3.2, 3.6)
     fov: tuple[float, float] = (38.0, 42.0)  # degrees, vertical
