@@ -200,6 +200,7 @@ class Night:
 
 
 def grown_at_night(splats: Splats | None = None, **changes) -> Splats:
+    # So many that none begins wider than the bound.
     recipe = RECIPE.replace(steps=40, count=800, lr_scales=(0.1, 0.1), **changes)
     prior = oracle(build(Scene(Thing("ball"))), SIZE)
     return last(dream(recipe, prior=prior, distiller=Night(), splats=splats)).splats
