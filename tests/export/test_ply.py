@@ -109,7 +109,10 @@ def test_the_bytes_are_the_layout_of_the_original_code(tmp_path):
         **{f"scale_{i}": down.log_scales[:, i] for i in range(3)},
     }
     for name, value in expected.items():
-        assert np.array_equal(columns[name], value.numpy()), name
+        if name.startswith("f_rest"):  # turned twice, and a product of matrices need not round the same way twice
+            np.testing.assert_allclose(columns[name], value.numpy(), atol=1e-6, err_msg=name)
+        else:
+            assert np.array_equal(columns[name], value.numpy()), name
     rotations = np.stack([columns[f"rot_{i}"] for i in range(4)], 1)
     np.testing.assert_allclose(rotations, down.quats.numpy(), atol=1e-6)
 
