@@ -44,6 +44,9 @@ class Counting:
 
     def __init__(self, prior) -> None:
         self.prior, self.calls, self.rows = prior, 0, 0
+        # Given, since from Python 3.12 on `isinstance` asks no `__getattr__` whether this is a prior.
+        for name in ("schedule", "image_size", "condition", "encode", "decode"):
+            setattr(self, name, getattr(prior, name))
 
     def __getattr__(self, name: str):
         return getattr(self.prior, name)
