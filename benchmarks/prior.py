@@ -133,9 +133,10 @@ def main() -> None:
             for (kind, pictures), (count, words) in product(shown.items(), asked.items()):
                 hits = [r_precision(judge, pictures[k, :count], scene) for k, scene in enumerate(chosen)]
                 figures[f"{kind} {name}, {words}"] = float(np.mean(hits))
-                missed = "; ".join(caption(scene) for scene, hit in zip(chosen, hits, strict=True) if not hit)
                 lines.append(f"R-precision of {kind}, {name}, {words}: {np.mean(hits):.3f} of {len(chosen)}")
-                lines += [f"    missed: {missed}"] if chosen is listed and missed else []
+                if chosen is listed and not all(hits):
+                    missed = [caption(scene) for scene, hit in zip(chosen, hits, strict=True) if not hit]
+                    lines.append(f"    missed: {'; '.join(missed)}")
             strips += [torch.cat(list(shown[kind][:columns, 0]), 1) for kind in ("samples", "truth")]
 
     fronted = ("snowman", "duck", "robot", "house", "car", "cat", "penguin")
